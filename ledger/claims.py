@@ -1,0 +1,406 @@
+"""Claiming: slots, work and the record of intent in one transaction.
+
+Nothing departs that was not claimed, so every call has its record before it leaves, and the limit
+holds because slots are given out under the account's row lock. READ COMMITTED suffices: the
+account's row is locked, chunks are taken with SKIP LOCKED, and each carries a fencing token.
+"""
+
+import hashlib
+import json
+import secrets
+import time
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from sqlalchemy import Connection, Row, Select, Table, func, insert, null, select, update
+
+from ledger.canonical import canonical
+from ledger.checks import OrderCheck, bury_tampered
+from ledger.clock import wall_us
+from ledger.engine import Database
+from ledger.events import EventType, append
+from ledger.lanes import pick
+from ledger.macs import Macs
+from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
+from ledger.slots import HORIZON_NS, book, most_at_once
+from ledger.states import ChunkState, Kind, Lane
+from ledger.tasks import Claim, Task
+
+__all__ = ["claim"]
+
+_PROMOTED_AT_ONCE: Final = 256
+
+
+def claim(
+    database: Database, macs: Macs, *, worker: str, capacity: int, lead_ns: int, lease_ns: int
+) -> Claim:
+    """Take due work of every account, as much as its slots carry.
+
+    Args:
+        database: Where the ledger is.
+        macs: Checks that each order is what was handed in.
+        worker: Name of the process, for the record.
+        capacity: Most calls that this worker can take on, 1 or more.
+        lead_ns: Time from here to a departure; earlier slots would be missed.
+        lease_ns: How long the work is this worker's; longer than the call's deadline.
+
+    Raises:
+        LedgerError: The ledger did not confirm. What was claimed anyway lapses with its lease.
+    """
+    return database.write(
+        lambda conn: _Claiming(
+            conn, database, macs, worker=worker, lead_ns=lead_ns, lease_ns=lease_ns
+        ).run(capacity)
+    )
+
+
+class _Claiming:
+    """One claim inside one transaction."""
+
+    def __init__(
+        self,
+        conn: Connection,
+        database: Database,
+        macs: Macs,
+        *,
+        worker: str,
+        lead_ns: int,
+        lease_ns: int,
+    ) -> None:
+        self._conn = conn
+        self._check = OrderCheck(macs)
+        self._worker = worker
+        self._lead_ns = lead_ns
+        self._lease_ns = lease_ns
+        self._id = secrets.token_hex(16)
+        self._now = database.clock.now_ns(conn)
+        self._mono = time.monotonic_ns()
+        self._tasks: list[Task] = []
+        self._wakes: list[int] = []
+
+    def run(self, capacity: int) -> Claim:
+        self._promote()
+        names = self._conn.execute(select(account.c.name).order_by(account.c.name)).scalars().all()
+        for name in names:
+            if len(self._tasks) < capacity:
+                self._claim_account(name, capacity - len(self._tasks))
+        self._note_waiting()
+        wake = min(self._wakes, default=None)
+        return Claim(
+            tasks=tuple(sorted(self._tasks, key=lambda task: task.slot_ns)),
+            now_ns=self._now,
+            mono_ns=self._mono,
+            wake_ns=None if wake is None else max(0, wake - self._now),
+        )
+
+    def _promote(self) -> None:
+        """Put chunks whose waiting time is over back in line."""
+        ripe = (
+            select(chunk.c.id)
+            .where(chunk.c.state == ChunkState.DUE, chunk.c.due_ns > 0, chunk.c.due_ns <= self._now)
+            .order_by(chunk.c.due_ns)
+            .limit(_PROMOTED_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+        self._conn.execute(update(chunk).where(chunk.c.id.in_(ripe)).values(due_ns=0))
+
+    def _claim_account(self, name: str, capacity: int) -> None:
+        row = self._conn.execute(
+            select(account).where(account.c.name == name).with_for_update()
+        ).one()
+        if row.paused_until_ns > self._now:
+            self._wakes.append(row.paused_until_ns)
+            return
+        wanted = min(capacity, most_at_once(row.interval_ns))
+        if row.next_slot_ns - self._now > HORIZON_NS:
+            self._wakes.append(row.next_slot_ns - HORIZON_NS)
+            return
+        deletions = {lane: self._due_chunks(name, lane, wanted) for lane in Lane}
+        reads = {lane: self._due_readbacks(name, lane, wanted) for lane in Lane}
+        picked = pick(
+            slots=wanted,
+            booked=row.booked,
+            read_credit=row.read_credit,
+            deletions=deletions,
+            reads=reads,
+        )
+        booking = book(
+            next_slot_ns=row.next_slot_ns,
+            now_ns=self._now,
+            lead_ns=self._lead_ns,
+            interval=row.interval_ns,
+            wanted=len(picked.work),
+        )
+        if not booking.slots:
+            return
+        work = picked.work[: len(booking.slots)]
+        tags = {
+            column: max(
+                [
+                    getattr(row, column),
+                    *(
+                        item.tag + 1
+                        for item in work
+                        if item.lane == lane and item.readback_id is None
+                    ),
+                ]
+            )
+            for lane, column in ((Lane.ERASURE, "erasure_tag"), (Lane.BULK, "bulk_tag"))
+        }
+        self._conn.execute(
+            update(account)
+            .where(account.c.name == name)
+            .values(
+                next_slot_ns=booking.next_slot_ns,
+                booked=row.booked + len(work),
+                read_credit=picked.read_credit,
+                claimed_ns=self._now,
+                **tags,
+            )
+        )
+        self._take(name, work, booking.slots)
+        more = sum(map(len, deletions.values())) + sum(map(len, reads.values())) > len(work)
+        if more or len(work) == wanted:
+            self._wakes.append(max(self._now, booking.next_slot_ns - HORIZON_NS))
+
+    # -- what is due ------------------------------------------------------------------------------
+
+    def _due_chunks(self, name: str, lane: Lane, limit: int) -> Sequence[Row[Any]]:
+        query = (
+            select(
+                chunk.c.id.label("chunk_id"),
+                null().label("readback_id"),
+                *(chunk.c[column] for column in _CHUNK_COLUMNS),
+                chunk.c.mac,
+                *_request_columns(),
+            )
+            .where(
+                chunk.c.account == name,
+                chunk.c.lane == lane,
+                chunk.c.state == ChunkState.DUE,
+                chunk.c.due_ns == 0,
+            )
+            .order_by(chunk.c.urgency, chunk.c.tag)
+        )
+        return self._runnable(query.join(request, request.c.id == chunk.c.request_id), limit, chunk)
+
+    def _due_readbacks(self, name: str, lane: Lane, limit: int) -> Sequence[Row[Any]]:
+        query = (
+            select(
+                readback.c.chunk_id,
+                readback.c.id.label("readback_id"),
+                *(readback.c[column] for column in _READBACK_COLUMNS),
+                readback.c.kind.label("readback_kind"),
+                chunk.c.ids,
+                chunk.c.sightings,
+                chunk.c.no,
+                chunk.c.parent,
+                chunk.c.first,
+                chunk.c.places,
+                chunk.c.mac,
+                *_request_columns(),
+            )
+            .where(
+                readback.c.account == name,
+                readback.c.lane == lane,
+                readback.c.state == "due",
+                readback.c.due_ns <= self._now,
+            )
+            .order_by(readback.c.urgency, readback.c.due_ns)
+            .outerjoin(chunk, chunk.c.id == readback.c.chunk_id)
+        )
+        return self._runnable(
+            query.join(request, request.c.id == readback.c.request_id), limit, readback
+        )
+
+    def _runnable(self, query: Select[Any], limit: int, table: Table) -> Sequence[Row[Any]]:
+        """Leave out held requests and stopped projects, and lock what is taken."""
+        query = (
+            query.join(project, project.c.name == request.c.project)
+            .where(
+                request.c.held == 0,
+                request.c.finished_at.is_(None),
+                project.c.paused == 0,
+                project.c.open_until_ns <= self._now,
+            )
+            .limit(limit)
+            .with_for_update(of=table, skip_locked=True)
+        )
+        return self._conn.execute(query).all()
+
+    def _note_waiting(self) -> None:
+        for table, state in ((chunk, ChunkState.DUE.value), (readback, "due")):
+            soonest = self._conn.execute(
+                select(func.min(table.c.due_ns)).where(
+                    table.c.state == state,
+                    table.c.due_ns > self._now,
+                    table.c.due_ns < FOREVER_NS,
+                )
+            ).scalar()
+            if soonest is not None:
+                self._wakes.append(soonest)
+
+    # -- taking it --------------------------------------------------------------------------------
+
+    def _take(self, name: str, work: Sequence[Row[Any]], slots: Sequence[int]) -> None:
+        taken: list[Task] = []
+        for row, slot in zip(work, slots, strict=True):
+            fault = self._check.fault(row)
+            if fault is not None:
+                bury_tampered(self._conn, row, fault)
+                continue
+            taken.append(self._task(row, slot, len(self._tasks) + len(taken)))
+        if not taken:
+            return
+        until = self._now + self._lease_ns
+        for table, ids in (
+            (chunk, [task.chunk_id for task in taken if task.readback_id is None]),
+            (readback, [task.readback_id for task in taken if task.readback_id is not None]),
+        ):
+            if ids:
+                self._conn.execute(
+                    update(table)
+                    .where(table.c.id.in_(ids))
+                    .values(state="leased", lease_until_ns=until, fence=table.c.fence + 1)
+                )
+        now = wall_us()
+        self._conn.execute(
+            insert(attempt),
+            [
+                {
+                    "claim": task.claim,
+                    "place": task.place,
+                    "request_id": task.request_id,
+                    "generation": task.generation,
+                    "chunk_id": task.chunk_id if task.readback_id is None else None,
+                    "readback_id": task.readback_id,
+                    "fence": task.fence,
+                    "call": task.call,
+                    "worker": self._worker,
+                    "slot_ns": task.slot_ns,
+                    "claimed_at": now,
+                }
+                for task in taken
+            ],
+        )
+        append(
+            self._conn,
+            EventType.CALLS_INTENT,
+            {
+                "claim": self._id,
+                "account": name,
+                "worker": self._worker,
+                "calls": len(taken),
+                "digest": intent_digest(taken),
+            },
+        )
+        self._tasks.extend(taken)
+
+    def _task(self, row: Row[Any], slot: int, place: int) -> Task:
+        call: Literal["delete", "list", "read"] = "delete"
+        ids: tuple[str, ...] = tuple(json.loads(row.ids)) if row.ids else ()
+        extra: dict[str, Any] = {}
+        if row.readback_id is None:
+            extra = {"doubtful": bool(row.doubtful)}
+        else:
+            call = "list" if row.readback_kind == "list" else "read"
+            ids = (ids[row.item],) if call == "read" else ()
+            extra = {
+                "doubtful": False,
+                "probe": row.purpose == "probe",
+                "page": row.page,
+                "seen": frozenset(json.loads(row.seen)) if row.seen else frozenset(),
+            }
+        return Task(
+            claim=self._id,
+            place=place,
+            slot_ns=slot,
+            account=row.account,
+            project=row.project,
+            request_id=row.request_id,
+            generation=row.generation,
+            kind=Kind(row.kind),
+            call=call,
+            chunk_id=row.chunk_id,
+            readback_id=row.readback_id,
+            fence=row.fence + 1,
+            burnt=row.burnt,
+            sightings=row.sightings or 0,
+            subject=row.subject,
+            ids=ids,
+            **extra,
+        )
+
+
+def intent_digest(tasks: Sequence[Task]) -> str:
+    """Hash what a claim is about to do: SHA-256 over one canonical JSON line per call."""
+    digest = hashlib.sha256()
+    for task in tasks:
+        line = [
+            task.place,
+            task.call,
+            task.request_id,
+            task.generation,
+            task.chunk_id,
+            task.readback_id,
+            task.fence,
+            str(task.slot_ns),
+        ]
+        digest.update(canonical(line) + b"\n")
+    return digest.hexdigest()
+
+
+_CHUNK_COLUMNS = (
+    "request_id",
+    "generation",
+    "no",
+    "parent",
+    "account",
+    "project",
+    "lane",
+    "tag",
+    "ids",
+    "n",
+    "first",
+    "places",
+    "fence",
+    "burnt",
+    "doubtful",
+    "sightings",
+)
+_READBACK_COLUMNS = (
+    "request_id",
+    "generation",
+    "account",
+    "project",
+    "lane",
+    "purpose",
+    "item",
+    "page",
+    "seen",
+    "fence",
+    "burnt",
+)
+
+
+def _request_columns() -> list[Any]:
+    names = (
+        "kind",
+        "subject",
+        "verify",
+        "reason",
+        "principal",
+        "idempotency_ref",
+        "chunk_size",
+        "created_at",
+        "submitted_at",
+        "due_at",
+        "not_before",
+        "salt",
+        "header_mac",
+    )
+    return [request.c[name] for name in names] + [
+        request.c.lane.label("request_lane"),
+        request.c.project.label("request_project"),
+        request.c.account.label("request_account"),
+    ]

@@ -1,0 +1,82 @@
+"""The audit's events: canonical, salted, hashed verbatim, appended only.
+
+An event's leaf hash is RFC 6962's: SHA-256 over 0x00, the line `expunge-audit/v1`, the salt and the
+payload bytes as stored. Verifying never re-serialises. The payload holds ids without meaning,
+counts, codes and digests; never a user id, a memory id, a key or text of MemOS. Payload and salt
+live in a table of their own, so that they can be pruned while the leaf hash stays.
+"""
+
+import hashlib
+import secrets
+import uuid
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert
+
+from ledger.canonical import canonical
+from ledger.clock import from_wall, wall_us
+from ledger.schema import event, event_body
+
+__all__ = ["EventType", "append", "leaf_hash"]
+
+LEAF_PREFIX: Final = b"expunge-audit/v1\n"
+_SALT_BYTES: Final = 32
+
+
+class EventType(StrEnum):
+    """The closed list of what can happen."""
+
+    REQUEST_ACCEPTED = "request.accepted"
+    REQUEST_VERIFYING = "request.verifying"
+    REQUEST_REOPENED = "request.reopened"
+    REQUEST_FINISHED = "request.finished"
+    CALLS_INTENT = "calls.intent"
+    CALLS_OUTCOME = "calls.outcome"
+    LEASES_LAPSED = "leases.lapsed"
+    ACCOUNT_PAUSED = "account.paused"
+    PROJECT_PAUSED = "project.paused"
+    ORDER_TAMPERED = "order.tampered"
+
+
+def append(
+    conn: Connection, kind: EventType, payload: dict[str, Any], *, request_id: str | None = None
+) -> str:
+    """Add one event inside the caller's transaction.
+
+    Args:
+        conn: The transaction that also makes the change which the event records.
+        kind: Its type.
+        payload: Strings, integers, booleans, None, lists and dicts; no names of people.
+        request_id: The request it is about, when it is about one.
+
+    Returns:
+        The event's id, a random UUID. Its place in the log is given when it is sealed.
+
+    Raises:
+        ValueError: The payload has no canonical form.
+    """
+    event_id = str(uuid.uuid4())
+    body = canonical(
+        {
+            "v": 1,
+            "id": event_id,
+            "type": kind.value,
+            "at": from_wall(wall_us()).isoformat(timespec="microseconds"),
+            "request": request_id,
+            **payload,
+        }
+    )
+    salt = secrets.token_bytes(_SALT_BYTES)
+    conn.execute(
+        insert(event).values(
+            id=event_id, request=request_id, type=kind.value, leaf_hash=leaf_hash(body, salt)
+        )
+    )
+    conn.execute(insert(event_body).values(event=event_id, payload=body, salt=salt))
+    return event_id
+
+
+def leaf_hash(payload: bytes, salt: bytes) -> bytes:
+    """Hash one leaf from the bytes as they are stored."""
+    return hashlib.sha256(b"\x00" + LEAF_PREFIX + salt + payload).digest()

@@ -1,0 +1,107 @@
+"""The end of a generation: one final state, with how surely it is known."""
+
+from typing import Any
+
+from sqlalchemy import Connection, Row, select, update
+
+from ledger.clock import wall_us
+from ledger.events import EventType, append
+from ledger.macs import Macs, chained, same
+from ledger.model import COUNT_NAMES
+from ledger.policy import parse_verify
+from ledger.schema import chunk, request
+from ledger.states import Certainty, Kind, RequestState, Result
+
+__all__ = ["certainty_of", "chain_is_whole", "finish", "result_of"]
+
+
+def chain_is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
+    """Check the closing MAC: are the submitted chunks all there, and only they?"""
+    row = conn.execute(
+        select(request.c.chunks, request.c.closing_mac).where(request.c.id == request_id)
+    ).one()
+    stored = conn.execution_options(yield_per=1_000).execute(
+        select(chunk.c.mac)
+        .where(chunk.c.request_id == request_id, chunk.c.parent.is_(None))
+        .order_by(chunk.c.no)
+    )
+    chain, n = b"", 0
+    for (mac,) in stored:
+        chain = chained(chain, mac)
+        n += 1
+    return n == row.chunks and same(row.closing_mac, macs.closing(request_id, n, chain))
+
+
+def finish(conn: Connection, request_id: str, *, whole: bool, second_look_s: float) -> None:
+    """Give a request its final state, unless it has one or something of it is due again.
+
+    Args:
+        conn: The transaction.
+        request_id: The request.
+        whole: Whether its closing MAC holds; if not it ends `failed`, whatever the counts say.
+        second_look_s: Seconds until a purge is looked at once more.
+    """
+    row = conn.execute(select(request).where(request.c.id == request_id).with_for_update()).one()
+    if row.finished_at is not None or row.pending:
+        return
+    result = result_of(row) if whole else Result.FAILED
+    certainty = certainty_of(row) if whole else Certainty.UNVERIFIABLE
+    now = wall_us()
+    purge = row.kind != Kind.MEMORIES
+    conn.execute(
+        update(request)
+        .where(request.c.id == request_id)
+        .values(
+            state=_state_of(result),
+            result=result,
+            certainty=certainty,
+            finished_at=now,
+            touched_at=now,
+            second_look_at=now + int(second_look_s * 1_000_000) if purge else None,
+        )
+    )
+    if not whole:
+        append(conn, EventType.ORDER_TAMPERED, {"fault": "closing"}, request_id=request_id)
+    append(
+        conn,
+        EventType.REQUEST_FINISHED,
+        {
+            "generation": row.generation,
+            "result": result.value,
+            "certainty": certainty.value,
+            "attempts": row.attempts,
+            "counts": {name: getattr(row, name) for name in COUNT_NAMES},
+            "requested": row.requested,
+            "unique": row.unique_ids,
+        },
+        request_id=request_id,
+    )
+
+
+def result_of(row: Row[Any]) -> Result:
+    """Say how it ended, from the counts alone."""
+    if row.cancelled == row.unique_ids:
+        return Result.CANCELLED
+    bad = row.refused + row.unknown + row.still_present + row.cancelled
+    good = row.verified_absent + row.already_absent + row.acknowledged
+    if bad:
+        return Result.PARTIAL if good else Result.FAILED
+    return Result.COMPLETE_WITH_ALREADY_ABSENT if row.already_absent else Result.COMPLETE
+
+
+def certainty_of(row: Row[Any]) -> Certainty:
+    """Say how surely it is known; the weakest part decides."""
+    if row.still_present:
+        return Certainty.STILL_PRESENT
+    if row.unknown:
+        return Certainty.UNVERIFIABLE
+    policy = parse_verify(row.verify_now)
+    if policy.none:
+        return Certainty.ACKNOWLEDGED
+    return Certainty.VERIFIED if policy.full else Certainty.SAMPLED
+
+
+def _state_of(result: Result) -> RequestState:
+    if result is Result.COMPLETE_WITH_ALREADY_ABSENT:
+        return RequestState.COMPLETE
+    return RequestState(result.value)

@@ -1,0 +1,405 @@
+"""Taking a request in: one stream of ids becomes chunks with MACs, in short transactions.
+
+While ids come in, the request is `receiving` and its chunks are parked, so nothing of it is sent
+before the sender has said that this is all. With an idempotency key, a sender that starts over is
+compared chunk by chunk with what was recorded, and goes on where that ends.
+"""
+
+import json
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from ledger.clock import wall_us
+from ledger.engine import Database
+from ledger.errors import ConflictError, LedgerError, RequestError
+from ledger.events import EventType, append
+from ledger.fold import Folder
+from ledger.header import Header
+from ledger.ids import check_memory_id
+from ledger.macs import ChunkFields, Macs, chained, same
+from ledger.model import Receipt
+from ledger.release import place_in_line, release_chunks
+from ledger.schema import FOREVER_NS, chunk, request
+from ledger.states import ChunkState, Kind, RequestState
+
+__all__ = ["CHUNKS_PER_TRANSACTION", "Intake"]
+
+# About 8 ms on SQLite with chunks of a hundred UUIDs, so that an import never stalls the calls.
+CHUNKS_PER_TRANSACTION: Final = 200
+
+
+class _ClosedByOtherError(Exception):
+    """A sender with the same key finished the request meanwhile."""
+
+
+class Intake:
+    """One request on its way in. Made by `Ledger.begin`; end it with `finish` or `abandon`."""
+
+    def __init__(self, database: Database, macs: Macs, header: Header) -> None:
+        """Start with a checked header; nothing is written yet unless a key reserves the place."""
+        self._database = database
+        self._macs = macs
+        self._header = header
+        self._id = header.fields.id
+        self._chunk_size = header.fields.chunk_size
+        self._kind = Kind(header.fields.kind)
+        self._folder = Folder()
+        self._open_chunk: list[str] = []
+        self._waiting: list[ChunkFields] = []
+        self._chain = b""
+        self._requested = 0
+        self._unique = 0
+        self._next_no = 0
+        self._stored = 0  # chunks that an earlier stream under the same key had recorded
+        self._written = False
+        self._over = False
+        self._known_state: RequestState | None = None
+        if header.fields.idempotency_ref is not None:
+            self._reserve()
+
+    @property
+    def request_id(self) -> str:
+        """Id of the request; that of the first sender when the key was known."""
+        return self._id
+
+    def add(self, ids: Iterable[str]) -> None:
+        """Take ids in; repeats are folded, full chunks are committed as they come.
+
+        Raises:
+            RequestError: An id is not acceptable (the message names its place), or the request is
+                a purge and takes none.
+            ConflictError: The ids differ from those first handed in under the same key.
+            LedgerError: The ledger did not confirm; start over with the same key.
+        """
+        if isinstance(ids, str | bytes):
+            msg = "The memory ids are one piece of text; give a list of ids."
+            raise RequestError(msg)
+        if self._kind is not Kind.MEMORIES:
+            msg = f"A purge of one {self._kind.value} takes no memory ids; hand them in apart."
+            raise RequestError(msg)
+        for item in ids:
+            self._requested += 1
+            check_memory_id(item, where=f"Memory id number {self._requested}")
+            if not self._folder.is_new(item):
+                continue
+            self._open_chunk.append(item)
+            if len(self._open_chunk) == self._chunk_size:
+                self._close_chunk()
+                if len(self._waiting) == CHUNKS_PER_TRANSACTION:
+                    self._flush()
+
+    def finish(self) -> Receipt:
+        """Say that this was all, and commit.
+
+        Raises:
+            RequestError: There was not a single id; nothing is left behind.
+            ConflictError: Fewer ids, or others, than first handed in under the same key.
+            LedgerError: The ledger did not confirm; start over with the same key.
+        """
+        if self._kind is not Kind.MEMORIES:
+            self._requested = self._unique = 1
+            self._waiting.append(self._purge_chunk())
+        elif self._open_chunk:
+            self._close_chunk()
+        if self._next_no == 0:
+            self.abandon()
+            msg = "The batch has no memory ids; an empty batch is never taken for a purge."
+            raise RequestError(msg)
+        if self._known_state not in (None, RequestState.RECEIVING):
+            return self._replayed()
+        try:
+            receipt = self._database.write(self._close)
+        except _ClosedByOtherError:
+            # Another sender with the same key finished meanwhile: compare with what it left.
+            return self._replayed()
+        self._over = True
+        if self._stored or self._written:
+            release_chunks(self._database, self._id)
+        return receipt
+
+    def abandon(self) -> None:
+        """Give up: what was recorded so far is cancelled and will never be sent."""
+        if self._over or not self._written or self._known_state is not None:
+            self._over = True
+            return
+        self._over = True
+        now = wall_us()
+        self._database.write(
+            lambda conn: conn.execute(
+                update(request)
+                .where(request.c.id == self._id, request.c.state == RequestState.RECEIVING)
+                .values(
+                    state=RequestState.CANCELLED,
+                    result="cancelled",
+                    finished_at=now,
+                    touched_at=now,
+                    idempotency_ref=None,
+                )
+            )
+        )
+
+    # -- one key, one request ---------------------------------------------------------------------
+
+    def _reserve(self) -> None:
+        def work(conn: Connection) -> Row[Any] | None:
+            fields = self._header.fields
+            known = conn.execute(
+                select(request).where(
+                    request.c.project == fields.project,
+                    request.c.idempotency_ref == fields.idempotency_ref,
+                )
+            ).first()
+            if known is None:
+                self._insert_header(conn)
+            return known
+
+        try:
+            known = self._database.write(work)
+        except LedgerError:
+            # Two senders with one key at the same moment: the slower one finds the other's row.
+            known = self._database.read(
+                lambda conn: conn.execute(
+                    select(request).where(
+                        request.c.project == self._header.fields.project,
+                        request.c.idempotency_ref == self._header.fields.idempotency_ref,
+                    )
+                ).first()
+            )
+            if known is None:
+                raise
+        if known is None:
+            self._written = True
+            return
+        if known.fingerprint != self._header.fingerprint:
+            raise _conflict(known.id)
+        self._id = known.id
+        self._chunk_size = known.chunk_size
+        self._known_state = RequestState(known.state)
+        self._written = True
+
+    def _replayed(self) -> Receipt:
+        """Compare a whole repeated stream with the request that is recorded already."""
+        while self._waiting:
+            self._chain = chained(self._chain, self._macs.chunk(self._waiting.pop(0)))
+        row = self._database.read(
+            lambda conn: conn.execute(select(request).where(request.c.id == self._id)).one()
+        )
+        closing = self._macs.closing(self._id, self._next_no, self._chain)
+        if not same(row.closing_mac, closing):
+            raise _conflict(self._id)
+        self._over = True
+        return Receipt(
+            id=self._id,
+            state=RequestState(row.state),
+            requested=row.requested,
+            unique=row.unique_ids,
+            duplicate=True,
+        )
+
+    # -- chunks -----------------------------------------------------------------------------------
+
+    def _close_chunk(self) -> None:
+        # ensure_ascii keeps the stored text the same on every database and in every locale.
+        ids = json.dumps(self._open_chunk, separators=(",", ":"))
+        self._waiting.append(self._chunk(first=self._unique, ids=ids))
+        self._unique += len(self._open_chunk)
+        self._open_chunk = []
+
+    def _purge_chunk(self) -> ChunkFields:
+        return self._chunk(first=0, ids="[]")
+
+    def _chunk(self, *, first: int, ids: str) -> ChunkFields:
+        made = ChunkFields(
+            request_id=self._id,
+            project=self._header.fields.project,
+            kind=self._kind.value,
+            generation=1,
+            no=self._next_no,
+            parent=None,
+            first=first,
+            places=None,
+            ids=ids,
+        )
+        self._next_no += 1
+        return made
+
+    def _flush(self) -> None:
+        if self._known_state not in (None, RequestState.RECEIVING):
+            while self._waiting:
+                self._chain = chained(self._chain, self._macs.chunk(self._waiting.pop(0)))
+            return
+        started = time.monotonic()
+
+        def work(conn: Connection) -> bytes:
+            if self._written:
+                self._still_receiving(conn)
+            else:
+                self._insert_header(conn)
+            return self._insert_chunks(conn, parked=True)
+
+        try:
+            self._chain = self._database.write(work)
+        except _ClosedByOtherError:
+            self._known_state = RequestState.OPEN
+            self._flush()
+            return
+        self._waiting.clear()
+        self._written = True
+        if self._database.is_sqlite:
+            # SQLite has one writer: leave the workers as much time as this took.
+            time.sleep(time.monotonic() - started)
+
+    def _close(self, conn: Connection) -> Receipt:
+        streamed = self._written
+        if streamed:
+            self._still_receiving(conn)
+        else:
+            self._insert_header(conn)
+        now = wall_us()
+        not_before = self._header.fields.not_before
+        waits = not_before is not None and not_before > now
+        state = RequestState.SCHEDULED if waits else RequestState.OPEN
+        chain = self._insert_chunks(conn, parked=streamed or waits)
+        conn.execute(
+            update(request)
+            .where(request.c.id == self._id, request.c.state == RequestState.RECEIVING)
+            .values(
+                state=state,
+                chunks=self._next_no,
+                next_no=self._next_no,
+                requested=self._requested,
+                unique_ids=self._unique,
+                pending=self._unique,
+                releasing=int(streamed and not waits),
+                closing_mac=self._macs.closing(self._id, self._next_no, chain),
+                touched_at=now,
+            )
+        )
+        fields = self._header.fields
+        append(
+            conn,
+            EventType.REQUEST_ACCEPTED,
+            {
+                "project": fields.project,
+                "kind": fields.kind,
+                "lane": fields.lane,
+                "verify": fields.verify,
+                "reason": fields.reason,
+                "principal": fields.principal,
+                "requested": self._requested,
+                "unique": self._unique,
+                "chunks": self._next_no,
+                "subject_ref": self._header.subject_ref,
+                "order_digest": self._macs.closing(self._id, self._next_no, chain).hex(),
+            },
+            request_id=self._id,
+        )
+        return Receipt(
+            id=self._id,
+            state=state,
+            requested=self._requested,
+            unique=self._unique,
+            duplicate=False,
+        )
+
+    def _still_receiving(self, conn: Connection) -> None:
+        """Lock the request's row, and see how far a stream under the same key has come."""
+        state = conn.execute(
+            select(request.c.state).where(request.c.id == self._id).with_for_update()
+        ).scalar_one()
+        if state == RequestState.CANCELLED:
+            msg = (
+                f"Request {self._id} was cancelled while its ids came in (a stream without "
+                "progress for a day is); hand it in again."
+            )
+            raise ConflictError(msg)
+        if state != RequestState.RECEIVING:
+            raise _ClosedByOtherError
+        if self._known_state is not None:
+            self._stored = _submitted(conn, self._id)
+
+    def _insert_header(self, conn: Connection) -> None:
+        header = self._header
+        fields = header.fields
+        conn.execute(
+            insert(request).values(
+                **vars(fields),
+                verify_now=fields.verify,
+                state=RequestState.RECEIVING,
+                subject_ref=header.subject_ref,
+                fingerprint=header.fingerprint,
+                header_mac=header.mac,
+                urgency=header.urgency,
+                touched_at=fields.created_at,
+            )
+        )
+
+    def _insert_chunks(self, conn: Connection, *, parked: bool) -> bytes:
+        """Record the waiting chunks; those recorded before must be the same, MAC for MAC."""
+        chain = self._chain
+        fresh = []
+        for made in self._waiting:
+            mac = self._macs.chunk(made)
+            chain = chained(chain, mac)
+            if made.no < self._stored:
+                stored = conn.execute(
+                    select(chunk.c.mac).where(chunk.c.request_id == self._id, chunk.c.no == made.no)
+                ).scalar()
+                if not same(stored, mac):
+                    raise _conflict(self._id)
+                continue
+            fresh.append((made, mac))
+        if fresh:
+            fields = self._header.fields
+            tag = place_in_line(conn, fields.project, fields.account, fields.lane, len(fresh))
+            conn.execute(
+                insert(chunk),
+                [
+                    {
+                        "request_id": self._id,
+                        "generation": made.generation,
+                        "no": made.no,
+                        "account": fields.account,
+                        "project": fields.project,
+                        "lane": fields.lane,
+                        "urgency": self._header.urgency,
+                        "tag": tag + place,
+                        "state": ChunkState.DUE,
+                        "ids": made.ids,
+                        "n": max(1, self._size_of(made)),
+                        "first": made.first,
+                        "mac": mac,
+                        "due_ns": FOREVER_NS if parked else 0,
+                    }
+                    for place, (made, mac) in enumerate(fresh)
+                ],
+            )
+            conn.execute(
+                update(request).where(request.c.id == self._id).values(touched_at=wall_us())
+            )
+        return chain
+
+    def _size_of(self, made: ChunkFields) -> int:
+        if self._kind is not Kind.MEMORIES:
+            return 1
+        return min(self._chunk_size, self._unique - made.first)
+
+
+def _submitted(conn: Connection, request_id: str) -> int:
+    counting = (
+        select(func.count())
+        .select_from(chunk)
+        .where(chunk.c.request_id == request_id, chunk.c.parent.is_(None))
+    )
+    return int(conn.execute(counting).scalar_one())
+
+
+def _conflict(request_id: str) -> ConflictError:
+    msg = (
+        "The idempotency key was used before for something else: request "
+        f"{request_id} stands under it with another payload. Use a new key for a new order."
+    )
+    return ConflictError(msg)

@@ -1,0 +1,99 @@
+"""The keys, one file each, kept outside the database.
+
+`order.key` and `pseudonym.key` belong to producers and workers, `signing.key` to the sealer alone.
+Each file holds 32 random bytes as 64 hex digits and a newline.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ledger.errors import KeysError
+
+__all__ = ["KEY_FILES", "Keys"]
+
+KEY_FILES: Final = ("order.key", "pseudonym.key", "signing.key")
+_BYTES: Final = 32
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Keys:
+    """The keys that producers and workers need.
+
+    Attributes:
+        order: 32 bytes; MACs what was ordered, so that a writer of the database cannot widen it.
+        pseudonym: 32 bytes; turns user ids and idempotency keys into references.
+    """
+
+    order: bytes
+    pseudonym: bytes
+
+    @classmethod
+    def load(cls, directory: Path) -> "Keys":
+        """Read the keys.
+
+        Raises:
+            KeysError: A file is missing, unreadable or does not hold 64 hex digits.
+        """
+        return cls(
+            order=_read(directory / "order.key"), pseudonym=_read(directory / "pseudonym.key")
+        )
+
+    @classmethod
+    def create(cls, directory: Path) -> "Keys":
+        """Make all three key files, mode 0600, in a directory of mode 0700.
+
+        Raises:
+            KeysError: A key is there already (it is never overwritten: what was MACed with it
+                could not be checked any more), or the directory cannot be written.
+        """
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for name in KEY_FILES:
+                if (directory / name).exists():
+                    msg = (
+                        f"{name} is already in {directory}; keys are never overwritten, because "
+                        "what they vouch for could not be checked any more. Use another "
+                        "EXPUNGE_KEYS_DIR, or keep these."
+                    )
+                    raise KeysError(msg)
+            for name in KEY_FILES:
+                _write(directory / name)
+        except OSError as error:
+            msg = f"Keys cannot be written to {directory} ({error.strerror}); check its owner."
+            raise KeysError(msg) from None
+        return cls.load(directory)
+
+    def __repr__(self) -> str:
+        """Show nothing of the keys."""
+        return "Keys(…)"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text("ascii").strip())
+    except OSError as error:
+        msg = (
+            f"{path.name} cannot be read from {path.parent} ({error.strerror}); run "
+            "`expunge keys init`, or point EXPUNGE_KEYS_DIR at the directory that has it."
+        )
+        raise KeysError(msg) from None
+    except ValueError:
+        key = b""
+    if len(key) != _BYTES:
+        msg = (
+            f"{path.name} in {path.parent} does not hold {_BYTES * 2} hex digits; "
+            "restore it from its copy. Never make a new one while requests are open."
+        )
+        raise KeysError(msg)
+    return key
+
+
+def _write(path: Path) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())

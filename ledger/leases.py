@@ -1,0 +1,66 @@
+"""Named leases for periodic duties, and heartbeats: who is alive, and who does what."""
+
+from importlib import metadata
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from ledger.clock import wall_us
+from ledger.engine import Database
+from ledger.schema import heartbeat, lease
+
+__all__ = ["beat", "hold_lease"]
+
+_FORGOTTEN_AFTER_US = 3_600 * 1_000_000
+
+
+def hold_lease(database: Database, name: str, *, owner: str, seconds: float) -> bool:
+    """Take or renew a named lease.
+
+    Returns:
+        True when `owner` holds it for the next `seconds`; False while somebody else does.
+    """
+    return database.write(lambda conn: _hold(conn, database, name, owner, seconds))
+
+
+def _hold(conn: Connection, database: Database, name: str, owner: str, seconds: float) -> bool:
+    now = database.clock.now_ns(conn)
+    until = now + int(seconds * 1_000_000_000)
+    row = conn.execute(select(lease).where(lease.c.name == name).with_for_update()).first()
+    if row is None:
+        conn.execute(insert(lease).values(name=name, owner=owner, until_ns=until, token=1))
+        return True
+    # A lease that ends later than any could is from before a reboot of this host.
+    lapsed = row.until_ns <= now or row.until_ns > now + 3_600 * 1_000_000_000
+    if row.owner != owner and not lapsed:
+        return False
+    conn.execute(
+        update(lease)
+        .where(lease.c.name == name)
+        .values(owner=owner, until_ns=until, token=row.token + int(row.owner != owner))
+    )
+    return True
+
+
+def beat(database: Database, *, process: str, role: str) -> None:
+    """Write that a process is alive; forget those silent for an hour.
+
+    Args:
+        database: Where the ledger is.
+        process: The process's name, unique while it runs.
+        role: `drain` or `steward`.
+    """
+    database.write(lambda conn: _beat(conn, database, process, role))
+
+
+def _beat(conn: Connection, database: Database, process: str, role: str) -> None:
+    values = {"beat_ns": database.clock.now_ns(conn), "beat_at": wall_us()}
+    known = conn.execute(update(heartbeat).where(heartbeat.c.process == process).values(values))
+    if not known.rowcount:
+        conn.execute(
+            insert(heartbeat).values(
+                process=process, role=role, release=metadata.version("expunge"), **values
+            )
+        )
+    conn.execute(
+        delete(heartbeat).where(heartbeat.c.beat_at < values["beat_at"] - _FORGOTTEN_AFTER_US)
+    )

@@ -1,0 +1,358 @@
+"""Recording what became of calls: one transaction for many, each write under its fencing token.
+
+A worker that lost its lease (it was stopped, or cut off) still comes back with an outcome. Its
+token is old by then: the attempt is recorded as stale, and nothing else is changed.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, insert, select, update
+
+from ledger.canonical import canonical
+from ledger.clock import wall_us
+from ledger.counting import Tally
+from ledger.divide import Part, divide
+from ledger.engine import Database
+from ledger.events import EventType, append
+from ledger.macs import Macs
+from ledger.policy import draw, parse_verify
+from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
+from ledger.states import ChunkState
+from ledger.tasks import (
+    Dead,
+    Delivered,
+    Page,
+    Probe,
+    Retry,
+    Seen,
+    Settlement,
+    Split,
+    Unsent,
+)
+
+__all__ = ["PROBES", "record"]
+
+PROBES: Final = 3
+_NS: Final = 1_000_000_000
+
+
+def record(database: Database, macs: Macs, settlements: Sequence[Settlement]) -> list[str]:
+    """Write outcomes, counts, pauses and one event, all or nothing.
+
+    Args:
+        database: Where the ledger is.
+        macs: Makes the MACs of halves.
+        settlements: What became of claimed tasks, each task once.
+
+    Returns:
+        Ids of requests that may have come to their next step (`ledger.advance`).
+
+    Raises:
+        LedgerError: The ledger did not confirm; recording the same again is safe.
+    """
+    if not settlements:
+        return []
+    return database.write(lambda conn: _Recording(conn, database, macs).run(settlements))
+
+
+class _Recording:
+    """One batch of outcomes inside one transaction."""
+
+    def __init__(self, conn: Connection, database: Database, macs: Macs) -> None:
+        self._conn = conn
+        self._macs = macs
+        self._now = database.clock.now_ns(conn)
+        self._tally = Tally()
+        self._stale: set[tuple[str, int]] = set()
+        self._unverified: set[str] = set()
+
+    def run(self, settlements: Sequence[Settlement]) -> list[str]:
+        # Locks in one order everywhere: accounts, projects, chunks and read-backs, requests.
+        self._pause_accounts(settlements)
+        self._pause_projects(settlements)
+        self._note_policies(settlements)
+        for settled in settlements:
+            kept = (
+                self._settle_chunk(settled)
+                if settled.task.readback_id is None
+                else self._settle_readback(settled)
+            )
+            if not kept:
+                self._stale.add((settled.task.claim, settled.task.place))
+            if not isinstance(settled.move, Unsent):
+                self._tally.add(settled.task.request_id, "attempts")
+        self._tally.apply(self._conn)
+        self._close_attempts(settlements)
+        self._append_event(settlements)
+        return self._ready(settlements)
+
+    # -- accounts and projects --------------------------------------------------------------------
+
+    def _pause_accounts(self, settlements: Sequence[Settlement]) -> None:
+        pauses: dict[str, tuple[float, str]] = {}
+        fine: set[str] = set()
+        for settled in settlements:
+            name = settled.task.account
+            if settled.pause_account_s is not None:
+                pauses[name] = max(
+                    pauses.get(name, (0.0, "")), (settled.pause_account_s, settled.reason)
+                )
+            elif isinstance(settled.move, Delivered | Seen | Page):
+                fine.add(name)
+        for name in sorted(fine | set(pauses)):
+            if name not in pauses:
+                self._conn.execute(
+                    update(account)
+                    .where(account.c.name == name, account.c.strikes > 0)
+                    .values(strikes=0)
+                )
+                continue
+            seconds, reason = pauses[name]
+            row = self._conn.execute(
+                select(account).where(account.c.name == name).with_for_update()
+            ).one()
+            until = max(row.paused_until_ns, self._now + int(seconds * _NS))
+            self._conn.execute(
+                update(account)
+                .where(account.c.name == name)
+                .values(
+                    paused_until_ns=until,
+                    pause_reason=reason,
+                    strikes=row.strikes + 1,
+                    next_slot_ns=max(row.next_slot_ns, until),
+                )
+            )
+            append(
+                self._conn,
+                EventType.ACCOUNT_PAUSED,
+                {"account": name, "reason": reason, "milliseconds": int(seconds * 1000)},
+            )
+
+    def _pause_projects(self, settlements: Sequence[Settlement]) -> None:
+        reasons = {
+            settled.task.project: settled.pause_project
+            for settled in settlements
+            if settled.pause_project is not None
+        }
+        for name in sorted(reasons):
+            stopped = self._conn.execute(
+                update(project)
+                .where(project.c.name == name, project.c.paused == 0)
+                .values(paused=1, pause_reason=reasons[name], paused_at=wall_us())
+            )
+            if stopped.rowcount:
+                append(
+                    self._conn,
+                    EventType.PROJECT_PAUSED,
+                    {"project": name, "reason": reasons[name]},
+                )
+
+    def _note_policies(self, settlements: Sequence[Settlement]) -> None:
+        ids = {s.task.request_id for s in settlements if isinstance(s.move, Delivered)}
+        if ids:
+            rows = self._conn.execute(
+                select(request.c.id, request.c.verify_now).where(request.c.id.in_(ids))
+            )
+            self._unverified = {row.id for row in rows if parse_verify(row.verify_now).none}
+
+    # -- chunks -----------------------------------------------------------------------------------
+
+    def _settle_chunk(self, settled: Settlement) -> bool:
+        task, move = settled.task, settled.move
+        n = len(task.ids) or 1
+        values: dict[str, Any] = {"last_reason": settled.reason, "lease_until_ns": 0}
+        match move:
+            case Delivered():
+                into = "already_absent" if move.was_absent else "acknowledged"
+                over = task.request_id in self._unverified
+                values |= {
+                    "state": ChunkState.DONE if over else ChunkState.DELIVERED,
+                    "was_absent": int(move.was_absent),
+                    "burnt": 0,
+                }
+            case Dead():
+                into = move.bucket
+                values |= {"state": ChunkState.DEAD, "burnt": task.burnt + 1}
+            case Retry():
+                into = "pending"
+                values |= {
+                    "state": ChunkState.DUE,
+                    "due_ns": self._now + int(move.delay_s * _NS),
+                    "burnt": task.burnt + int(move.burn),
+                    "doubtful": int(task.doubtful or move.doubtful),
+                }
+            case Probe():
+                into = "pending"
+                values |= {"state": ChunkState.DUE, "due_ns": FOREVER_NS, "reading": 1}
+            case Unsent():
+                into = "pending"
+                values = {"state": ChunkState.DUE, "due_ns": 0, "lease_until_ns": 0}
+            case Split():
+                into = "pending"
+                values = {"last_reason": settled.reason}
+            case _:
+                msg = f"{type(move).__name__} is no move of a chunk"
+                raise AssertionError(msg)
+        held = self._conn.execute(
+            update(chunk)
+            .where(
+                chunk.c.id == task.chunk_id,
+                chunk.c.fence == task.fence,
+                chunk.c.state == ChunkState.LEASED,
+            )
+            .values(values)
+        )
+        if held.rowcount != 1:
+            return False
+        self._tally.move(task.request_id, n, out_of="pending", into=into)
+        if isinstance(move, Retry):
+            self._tally.add(task.request_id, "retried")
+        if isinstance(move, Split):
+            self._halve(task.chunk_id)
+        if isinstance(move, Probe):
+            self._plan_probes(task.chunk_id)
+        return True
+
+    def _halve(self, chunk_id: int | None) -> None:
+        parent = self._conn.execute(select(chunk).where(chunk.c.id == chunk_id)).one()
+        middle = parent.n // 2
+        halves = (range(middle), range(middle, parent.n))
+        divide(
+            self._conn,
+            self._macs,
+            parent,
+            [Part(items=half, state=ChunkState.DUE, sightings=parent.sightings) for half in halves],
+        )
+
+    def _plan_probes(self, chunk_id: int | None) -> None:
+        row = self._conn.execute(select(chunk).where(chunk.c.id == chunk_id)).one()
+        items = draw(
+            request_id=f"{row.request_id}/{row.no}",
+            generation=row.generation,
+            population=row.n,
+            size=PROBES,
+        )
+        self._conn.execute(
+            insert(readback),
+            [
+                {
+                    "request_id": row.request_id,
+                    "generation": row.generation,
+                    "chunk_id": row.id,
+                    "account": row.account,
+                    "project": row.project,
+                    "lane": row.lane,
+                    "urgency": row.urgency,
+                    "kind": "id",
+                    "purpose": "probe",
+                    "item": item,
+                    "state": "due",
+                    "due_ns": self._now,
+                }
+                for item in items
+            ],
+        )
+
+    # -- read-backs -------------------------------------------------------------------------------
+
+    def _settle_readback(self, settled: Settlement) -> bool:
+        task, move = settled.task, settled.move
+        values: dict[str, Any] = {"last_reason": settled.reason, "lease_until_ns": 0}
+        match move:
+            case Seen():
+                values |= {"state": "done", "sight": move.sight, "seen": _id_list(move.ids)}
+            case Page():
+                values |= {
+                    "state": "due",
+                    "due_ns": self._now,
+                    "page": task.page + 1,
+                    "seen": _id_list(move.ids),
+                    "burnt": 0,
+                }
+            case Retry():
+                values |= {
+                    "state": "due",
+                    "due_ns": self._now + int(move.delay_s * _NS),
+                    "burnt": task.burnt + int(move.burn),
+                }
+            case Unsent():
+                values |= {"state": "due", "due_ns": self._now}
+            case _:
+                msg = f"{type(move).__name__} is no move of a read-back"
+                raise AssertionError(msg)
+        held = self._conn.execute(
+            update(readback)
+            .where(
+                readback.c.id == task.readback_id,
+                readback.c.fence == task.fence,
+                readback.c.state == "leased",
+            )
+            .values(values)
+        )
+        return held.rowcount == 1
+
+    # -- the record -------------------------------------------------------------------------------
+
+    def _close_attempts(self, settlements: Sequence[Settlement]) -> None:
+        for settled in settlements:
+            task = settled.task
+            self._conn.execute(
+                update(attempt)
+                .where(attempt.c.claim == task.claim, attempt.c.place == task.place)
+                .values(
+                    outcome=settled.outcome,
+                    reason=settled.reason,
+                    http_status=settled.http_status,
+                    code=settled.code,
+                    took_us=settled.took_us,
+                    stale=int((task.claim, task.place) in self._stale),
+                )
+            )
+
+    def _append_event(self, settlements: Sequence[Settlement]) -> None:
+        digest = hashlib.sha256()
+        for settled in settlements:
+            line = [
+                settled.task.claim,
+                settled.task.place,
+                settled.outcome,
+                settled.reason,
+                settled.http_status,
+                settled.code,
+                (settled.task.claim, settled.task.place) in self._stale,
+            ]
+            digest.update(canonical(line) + b"\n")
+        append(
+            self._conn,
+            EventType.CALLS_OUTCOME,
+            {
+                "calls": len(settlements),
+                "stale": len(self._stale),
+                "outcomes": dict(sorted(Counter(s.outcome for s in settlements).items())),
+                "digest": digest.hexdigest(),
+            },
+        )
+
+    def _ready(self, settlements: Sequence[Settlement]) -> list[str]:
+        moved = {
+            settled.task.request_id
+            for settled in settlements
+            if isinstance(settled.move, Delivered | Dead | Seen)
+        }
+        if not moved:
+            return []
+        probed = {s.task.request_id for s in settlements if s.task.probe}
+        rows = self._conn.execute(
+            select(request.c.id).where(
+                request.c.id.in_(moved), request.c.pending == 0, request.c.finished_at.is_(None)
+            )
+        )
+        return sorted({row.id for row in rows} | probed)
+
+
+def _id_list(ids: frozenset[str]) -> str | None:
+    return json.dumps(sorted(ids), separators=(",", ":")) if ids else None

@@ -1,0 +1,54 @@
+"""Accounts and projects as the settings name them, written into the ledger.
+
+The limit lives in the ledger, so that it is one number for all workers; the latest start with
+other settings changes it for everybody within a second.
+"""
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection, insert, select, update
+
+from ledger.errors import RequestError
+from ledger.schema import account, project
+from ledger.slots import interval_ns
+
+__all__ = ["account_of", "register"]
+
+
+def register(conn: Connection, *, projects: Mapping[str, str], rates: Mapping[str, float]) -> None:
+    """Record accounts with their limits, and which project belongs to which.
+
+    Args:
+        conn: The transaction.
+        projects: Account name by project name.
+        rates: Calls per second by account name.
+    """
+    for name in sorted(rates):
+        interval = interval_ns(rates[name])
+        known = conn.execute(
+            update(account).where(account.c.name == name).values(interval_ns=interval)
+        )
+        if not known.rowcount:
+            conn.execute(insert(account).values(name=name, interval_ns=interval))
+    for name in sorted(projects):
+        known = conn.execute(
+            update(project).where(project.c.name == name).values(account=projects[name])
+        )
+        if not known.rowcount:
+            conn.execute(insert(project).values(name=name, account=projects[name]))
+
+
+def account_of(conn: Connection, project_name: str) -> str:
+    """Give the account of a project.
+
+    Raises:
+        RequestError: No such project is registered.
+    """
+    found = conn.execute(select(project.c.account).where(project.c.name == project_name)).scalar()
+    if found is None:
+        msg = (
+            f"There is no project {project_name!r}; `expunge config show` lists those that are "
+            "configured, and EXPUNGE_CONFIG names the file to add one to."
+        )
+        raise RequestError(msg)
+    return str(found)

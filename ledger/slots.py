@@ -1,0 +1,62 @@
+"""Slots: the moments at which calls of an account may depart (GCRA without burst).
+
+An account's row holds its next free slot. Claims book one or more and move it on, so all workers
+together depart evenly spaced, whatever they do otherwise. A booked slot that is not used is lost:
+the rate is then lower, never higher.
+
+Why 0.995 of the limit: L + 1 calls spaced by 1 / (0.995 L) span 1.005 s, so a call may be up to
+5 ms late (`LATE_NS`) before some window of one second can hold L + 1 of them.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["HORIZON_NS", "LATE_NS", "SHARE_S", "Booking", "book", "interval_ns", "most_at_once"]
+
+PACE: Final = 0.995
+LATE_NS: Final = 5_000_000
+HORIZON_NS: Final = 1_000_000_000
+SHARE_S: Final = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Booking:
+    """Slots given to one claim, in ascending order, and the account's next free slot after them."""
+
+    slots: tuple[int, ...]
+    next_slot_ns: int
+
+
+def interval_ns(rate_per_second: float) -> int:
+    """Nanoseconds between two slots at a limit of `rate_per_second` calls."""
+    return math.ceil(1_000_000_000 / (PACE * rate_per_second))
+
+
+def most_at_once(interval: int) -> int:
+    """How many slots one claim may book: about 200 ms of the rate, at least one."""
+    return max(1, int(SHARE_S * 1_000_000_000 / interval))
+
+
+def book(*, next_slot_ns: int, now_ns: int, lead_ns: int, interval: int, wanted: int) -> Booking:
+    """Book up to `wanted` slots.
+
+    Args:
+        next_slot_ns: The account's next free slot.
+        now_ns: The ledger's clock.
+        lead_ns: How long it takes from here to a departure (commit and hand-over); an earlier
+            slot would be missed.
+        interval: Nanoseconds between slots.
+        wanted: How many calls could depart; 0 or more.
+
+    Returns:
+        Slots no farther than one second away; none when the next free one is.
+    """
+    start = max(next_slot_ns, now_ns + lead_ns)
+    slots = []
+    for place in range(min(wanted, most_at_once(interval))):
+        slot = start + place * interval
+        if slot - now_ns > HORIZON_NS:
+            break
+        slots.append(slot)
+    return Booking(slots=tuple(slots), next_slot_ns=slots[-1] + interval if slots else next_slot_ns)

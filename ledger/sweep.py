@@ -1,0 +1,245 @@
+"""The sweep: finds what a lost message, a killed process or a passing day left lying.
+
+Every part is safe to run at any time and from several processes.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, update
+
+from ledger.advance import ReadbackPolicy, advance
+from ledger.clock import wall_us
+from ledger.counting import Tally
+from ledger.engine import Database
+from ledger.events import EventType, append
+from ledger.macs import Macs
+from ledger.release import release_chunks
+from ledger.schema import FOREVER_NS, account, attempt, chunk, clock, project, readback, request
+from ledger.states import ChunkState, RequestState
+
+__all__ = ["Swept", "follow_clock", "sweep"]
+
+_LAPSED_AT_ONCE: Final = 200
+_REQUESTS_AT_ONCE: Final = 100
+_RECEIVING_FOR_US: Final = 24 * 3_600 * 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Swept:
+    """What the sweep saw.
+
+    Attributes:
+        due: Work is waiting for a worker now.
+        silent_s: Seconds since any worker claimed for an account that has work waiting; how long
+            the doorbell has gone unanswered.
+        lapsed: Leases that had run out and were taken back.
+    """
+
+    due: bool
+    silent_s: float
+    lapsed: int
+
+
+def sweep(database: Database, macs: Macs, *, max_attempts: int, policy: ReadbackPolicy) -> Swept:
+    """Take back lapsed leases, open what is scheduled, finish what is stuck, and look for work.
+
+    Raises:
+        LedgerError: The ledger did not confirm; the next sweep does it.
+    """
+    follow_clock(database)
+    lapsed = 0
+    while some := database.write(lambda conn: _lapse(conn, database, max_attempts)):
+        lapsed += some
+    for request_id in database.write(_open_scheduled) + database.read(_releasing):
+        release_chunks(database, request_id)
+    database.write(_cancel_stale)
+    for request_id in database.read(_stuck):
+        advance(database, macs, request_id, policy=policy)
+    due, silent = database.read(lambda conn: _waiting(conn, database))
+    return Swept(due=due, silent_s=silent, lapsed=lapsed)
+
+
+def follow_clock(database: Database) -> None:
+    """Start anew when the ledger's clock did (SQLite after a reboot): no reading of before counts.
+
+    Leases lapse, retries are due at once, and the first slot is one interval from now.
+    """
+    database.write(lambda conn: _follow_clock(conn, database))
+
+
+def _follow_clock(conn: Connection, database: Database) -> None:
+    known = conn.execute(select(clock.c.source)).scalar_one()
+    if known == database.clock.source:
+        return
+    now = database.clock.now_ns(conn)
+    for table in (chunk, readback):
+        conn.execute(update(table).where(table.c.state == "leased").values(lease_until_ns=1))
+        conn.execute(
+            update(table)
+            .where(table.c.state == "due", table.c.due_ns > 0, table.c.due_ns < FOREVER_NS)
+            .values(due_ns=0)
+        )
+    conn.execute(
+        update(account).values(
+            next_slot_ns=now + account.c.interval_ns, paused_until_ns=0, claimed_ns=now
+        )
+    )
+    conn.execute(update(project).values(open_until_ns=0))
+    conn.execute(update(clock).values(source=database.clock.source))
+
+
+def _lapse(conn: Connection, database: Database, max_attempts: int) -> int:
+    """Take back some lapsed leases; the calls under them may have been applied."""
+    now = database.clock.now_ns(conn)
+    tally = Tally()
+    dead = 0
+    lapsed = [
+        (table, row)
+        for table in (chunk, readback)
+        for row in conn.execute(
+            select(table)
+            .where(table.c.state == "leased", table.c.lease_until_ns <= now)
+            .order_by(table.c.lease_until_ns)
+            .limit(_LAPSED_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        )
+    ]
+    for table, row in lapsed:
+        values: dict[str, Any] = {
+            "state": "due",
+            "lease_until_ns": 0,
+            "burnt": row.burnt + 1,
+            "last_reason": "lease_lapsed",
+        }
+        if table is chunk:
+            values["doubtful"] = 1
+            if row.burnt + 1 >= max_attempts:
+                # It may be what kills the workers: no endless loop.
+                values["state"] = ChunkState.DEAD
+                tally.move(row.request_id, row.n, out_of="pending", into="unknown")
+                dead += 1
+        elif row.burnt + 1 >= max_attempts:
+            values |= {"state": "done", "sight": "unknown"}
+        conn.execute(update(table).where(table.c.id == row.id).values(values))
+        which = attempt.c.chunk_id if table is chunk else attempt.c.readback_id
+        conn.execute(
+            update(attempt)
+            .where(which == row.id, attempt.c.fence == row.fence, attempt.c.outcome.is_(None))
+            .values(outcome="unknown", reason="lease_lapsed")
+        )
+        tally.add(row.request_id, "attempts")
+        tally.add(row.request_id, "retried")
+    tally.apply(conn)
+    if lapsed:
+        append(conn, EventType.LEASES_LAPSED, {"calls": len(lapsed), "given_up": dead})
+    return len(lapsed)
+
+
+def _open_scheduled(conn: Connection) -> list[str]:
+    now = wall_us()
+    ids = list(
+        conn.execute(
+            select(request.c.id)
+            .where(request.c.state == RequestState.SCHEDULED, request.c.not_before <= now)
+            .limit(_REQUESTS_AT_ONCE)
+            .with_for_update(skip_locked=True)
+        ).scalars()
+    )
+    if ids:
+        conn.execute(
+            update(request)
+            .where(request.c.id.in_(ids))
+            .values(state=RequestState.OPEN, releasing=1, touched_at=now)
+        )
+    return ids
+
+
+def _releasing(conn: Connection) -> list[str]:
+    return list(
+        conn.execute(
+            select(request.c.id)
+            .where(
+                request.c.state == RequestState.OPEN,
+                request.c.releasing == 1,
+                request.c.held == 0,
+            )
+            .limit(_REQUESTS_AT_ONCE)
+        ).scalars()
+    )
+
+
+def _cancel_stale(conn: Connection) -> None:
+    """Cancel streams that made no progress for a day: their sender is gone."""
+    now = wall_us()
+    conn.execute(
+        update(request)
+        .where(
+            request.c.state == RequestState.RECEIVING,
+            request.c.touched_at < now - _RECEIVING_FOR_US,
+        )
+        .values(state=RequestState.CANCELLED, result="cancelled", finished_at=now, touched_at=now)
+    )
+
+
+def _stuck(conn: Connection) -> list[str]:
+    """Requests that wait for no call and yet did not go on."""
+    reading = (
+        select(readback.c.id)
+        .where(readback.c.request_id == request.c.id, readback.c.state != "done")
+        .exists()
+    )
+    probed = (
+        select(chunk.c.id)
+        .where(
+            chunk.c.request_id == request.c.id,
+            chunk.c.state == ChunkState.DUE,
+            chunk.c.reading == 1,
+        )
+        .exists()
+    )
+    return list(
+        conn.execute(
+            select(request.c.id)
+            .where(
+                request.c.state.in_((RequestState.OPEN, RequestState.VERIFYING)),
+                or_(request.c.pending == 0, probed),
+                ~reading,
+            )
+            .limit(_REQUESTS_AT_ONCE)
+        ).scalars()
+    )
+
+
+def _waiting(conn: Connection, database: Database) -> tuple[bool, float]:
+    now = database.clock.now_ns(conn)
+    due = or_(
+        _runnable(chunk, chunk.c.state == ChunkState.DUE, chunk.c.due_ns == 0),
+        _runnable(
+            chunk, chunk.c.state == ChunkState.DUE, chunk.c.due_ns > 0, chunk.c.due_ns <= now
+        ),
+        _runnable(readback, readback.c.state == "due", readback.c.due_ns <= now),
+    )
+    claimed = conn.execute(
+        select(func.min(account.c.claimed_ns)).where(account.c.paused_until_ns <= now, due)
+    ).scalar()
+    if claimed is None:
+        return False, 0.0
+    return True, max(0.0, (now - claimed) / 1_000_000_000)
+
+
+def _runnable(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Is there such a row of the account, of a request and project that may go on?"""
+    return (
+        select(table.c.id)
+        .join(request, request.c.id == table.c.request_id)
+        .join(project, project.c.name == table.c.project)
+        .where(
+            table.c.account == account.c.name,
+            *conditions,
+            request.c.held == 0,
+            request.c.finished_at.is_(None),
+            project.c.paused == 0,
+        )
+        .exists()
+    )

@@ -1,0 +1,162 @@
+"""What a claim hands to a worker, and what the worker hands back. Plain frozen values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ledger.states import Kind, Sight
+
+__all__ = [
+    "Claim",
+    "Dead",
+    "Delivered",
+    "Move",
+    "Page",
+    "Probe",
+    "Retry",
+    "Seen",
+    "Settlement",
+    "Split",
+    "Task",
+    "Unsent",
+]
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Task:
+    """One call to make at its slot.
+
+    Attributes:
+        claim: Id of the claim, and `place` in it: the name of the attempt.
+        slot_ns: When it may depart, on the ledger's clock.
+        call: `delete` a chunk, `list` a page of the subject's memories, or `read` one memory.
+        fence: Token that every later write about it must carry.
+        burnt: Calls before this one that count against the limit of attempts.
+        doubtful: An earlier call may have been applied.
+        sightings: How often a read-back found something of the chunk still there.
+        probe: The read is to settle a doubt, not to verify.
+        ids: The chunk's ids, or the one id to read; empty for purges and lists.
+        page: Page of the list.
+        seen: Ids that the pages before showed.
+    """
+
+    claim: str
+    place: int
+    slot_ns: int
+    account: str
+    project: str
+    request_id: str
+    generation: int
+    kind: Kind
+    call: Literal["delete", "list", "read"]
+    chunk_id: int | None
+    readback_id: int | None
+    fence: int
+    burnt: int
+    doubtful: bool
+    sightings: int
+    subject: str | None
+    ids: tuple[str, ...]
+    probe: bool = False
+    page: int = 1
+    seen: frozenset[str] = frozenset()
+
+    def __repr__(self) -> str:
+        """Show the attempt's name, never an id."""
+        return f"Task(claim={self.claim!r}, place={self.place}, call={self.call!r})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """What one claim brought.
+
+    Attributes:
+        tasks: Calls to make, by slot.
+        now_ns: The ledger's clock at the claim, and `mono_ns`, this process's
+            `time.monotonic_ns()` at the same moment: slots are turned into local time with them.
+        wake_ns: Nanoseconds from now until a further claim may bring something; None when nothing
+            is known to be waiting.
+    """
+
+    tasks: tuple[Task, ...]
+    now_ns: int
+    mono_ns: int
+    wake_ns: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Delivered:
+    """MemOS took the chunk (`was_absent`: it said that it knew none of it)."""
+
+    was_absent: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Due again after `delay_s`; `burn` says whether the call counts against the attempts."""
+
+    delay_s: float
+    burn: bool
+    doubtful: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Send the chunk's two halves instead: somewhere in it is an id that MemOS does not take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """Read a few of its ids before anything else: an earlier call may have been applied."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dead:
+    """No further call; its ids are counted as `bucket` until somebody redrives or discards."""
+
+    bucket: Literal["refused", "unknown", "still_present"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unsent:
+    """Nothing departed (the slot was missed, or the worker stops): due again at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A read-back is over: `sight`, and for a list the ids it showed in all."""
+
+    sight: Sight
+    ids: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """A page of a list was read whole and there is another: the ids seen so far."""
+
+    ids: frozenset[str]
+
+
+Move = Delivered | Retry | Split | Probe | Dead | Unsent | Seen | Page
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settlement:
+    """What is to be recorded of one task.
+
+    Attributes:
+        outcome: Word for what happened, such as `acknowledged` or `unknown`.
+        reason: Constant slug, such as `http_503`; never text of MemOS.
+        took_us: Microseconds from departure to the end of the answer.
+        pause_account_s: Stop all traffic of the account for so long.
+        pause_project: Stop the project until an operator resumes it, for this reason.
+    """
+
+    task: Task
+    move: Move
+    outcome: str
+    reason: str
+    code: int | None = None
+    http_status: int | None = None
+    took_us: int = 0
+    pause_account_s: float | None = None
+    pause_project: str | None = None

@@ -1,9 +1,8 @@
 """Is this row still what was ordered? Checked by MAC before every call."""
 
-from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, update
+from sqlalchemy import Connection, Row, RowMapping, update
 
 from ledger.events import EventType, append
 from ledger.macs import ChunkFields, HeaderFields, Macs, same
@@ -51,7 +50,7 @@ class OrderCheck:
         return None if same(row.mac, self._macs.chunk(fields_of_chunk)) else "chunk"
 
 
-def header_fields(row: Mapping[str, Any], *, prefixed: bool = False) -> HeaderFields:
+def header_fields(row: RowMapping, *, prefixed: bool = False) -> HeaderFields:
     """Collect what the header MAC covers from a row of the request table."""
     mark = "request_" if prefixed else ""
     return HeaderFields(

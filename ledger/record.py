@@ -150,6 +150,20 @@ class _Recording:
                     EventType.PROJECT_PAUSED,
                     {"project": name, "reason": reasons[name]},
                 )
+        rests: dict[str, float] = {}
+        for settled in settlements:
+            if settled.rest_project_s is not None:
+                name = settled.task.project
+                rests[name] = max(rests.get(name, 0.0), settled.rest_project_s)
+        for name in sorted(rests):
+            self._conn.execute(
+                update(project)
+                .where(project.c.name == name)
+                .values(
+                    open_until_ns=self._now + int(rests[name] * _NS),
+                    failures=project.c.failures + 1,
+                )
+            )
 
     def _note_policies(self, settlements: Sequence[Settlement]) -> None:
         ids = {s.task.request_id for s in settlements if isinstance(s.move, Delivered)}
@@ -164,39 +178,7 @@ class _Recording:
     def _settle_chunk(self, settled: Settlement) -> bool:
         task, move = settled.task, settled.move
         n = len(task.ids) or 1
-        values: dict[str, Any] = {"last_reason": settled.reason, "lease_until_ns": 0}
-        match move:
-            case Delivered():
-                into = "already_absent" if move.was_absent else "acknowledged"
-                over = task.request_id in self._unverified
-                values |= {
-                    "state": ChunkState.DONE if over else ChunkState.DELIVERED,
-                    "was_absent": int(move.was_absent),
-                    "burnt": 0,
-                }
-            case Dead():
-                into = move.bucket
-                values |= {"state": ChunkState.DEAD, "burnt": task.burnt + 1}
-            case Retry():
-                into = "pending"
-                values |= {
-                    "state": ChunkState.DUE,
-                    "due_ns": self._now + int(move.delay_s * _NS),
-                    "burnt": task.burnt + int(move.burn),
-                    "doubtful": int(task.doubtful or move.doubtful),
-                }
-            case Probe():
-                into = "pending"
-                values |= {"state": ChunkState.DUE, "due_ns": FOREVER_NS, "reading": 1}
-            case Unsent():
-                into = "pending"
-                values = {"state": ChunkState.DUE, "due_ns": 0, "lease_until_ns": 0}
-            case Split():
-                into = "pending"
-                values = {"last_reason": settled.reason}
-            case _:
-                msg = f"{type(move).__name__} is no move of a chunk"
-                raise AssertionError(msg)
+        into, values = self._chunk_values(settled)
         held = self._conn.execute(
             update(chunk)
             .where(
@@ -216,6 +198,36 @@ class _Recording:
         if isinstance(move, Probe):
             self._plan_probes(task.chunk_id)
         return True
+
+    def _chunk_values(self, settled: Settlement) -> tuple[str, dict[str, Any]]:
+        """Give the count its ids are under from here on, and what its row becomes."""
+        task, move = settled.task, settled.move
+        due = {"last_reason": settled.reason, "lease_until_ns": 0, "state": ChunkState.DUE}
+        match move:
+            case Delivered():
+                over = task.request_id in self._unverified
+                return "already_absent" if move.was_absent else "acknowledged", due | {
+                    "state": ChunkState.DONE if over else ChunkState.DELIVERED,
+                    "was_absent": int(move.was_absent),
+                    "burnt": 0,
+                }
+            case Dead():
+                return move.bucket, due | {"state": ChunkState.DEAD, "burnt": task.burnt + 1}
+            case Retry():
+                return "pending", due | {
+                    "due_ns": self._now + int(move.delay_s * _NS),
+                    "burnt": task.burnt + int(move.burn),
+                    "doubtful": int(task.doubtful or move.doubtful),
+                }
+            case Probe():
+                return "pending", due | {"due_ns": FOREVER_NS, "reading": 1}
+            case Unsent():
+                return "pending", {"state": ChunkState.DUE, "due_ns": 0, "lease_until_ns": 0}
+            case Split():
+                return "pending", {"last_reason": settled.reason}
+            case Seen() | Page():
+                msg = f"{type(move).__name__} is no move of a chunk"
+                raise AssertionError(msg)
 
     def _halve(self, chunk_id: int | None) -> None:
         parent = self._conn.execute(select(chunk).where(chunk.c.id == chunk_id)).one()

@@ -149,6 +149,7 @@ class Settlement:
         took_us: Microseconds from departure to the end of the answer.
         pause_account_s: Stop all traffic of the account for so long.
         pause_project: Stop the project until an operator resumes it, for this reason.
+        rest_project_s: Stop the project for so long; it goes on by itself.
     """
 
     task: Task
@@ -160,3 +161,4 @@ class Settlement:
     took_us: int = 0
     pause_account_s: float | None = None
     pause_project: str | None = None
+    rest_project_s: float | None = None

@@ -1,0 +1,131 @@
+"""`expunge db upgrade`, `keys init` and `config show`: before the first request."""
+
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import typer
+
+from expunge.cli.output import Output, OutputOption, cell, table
+
+if TYPE_CHECKING:
+    from ledger.settings import Settings
+
+__all__ = ["add_to"]
+
+_MASK = "********"
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the groups."""
+    for name, text, command, function in (
+        ("db", "The ledger's database.", "upgrade", upgrade),
+        ("keys", "The keys that vouch for what was ordered.", "init", init),
+        ("config", "The settings.", "show", show),
+    ):
+        group = typer.Typer(no_args_is_help=True, help=text)
+        group.command(command)(function)
+        # A callback keeps typer from melting a group of one command into the command itself.
+        group.callback()(_nothing)
+        app.add_typer(group, name=name)
+
+
+def _nothing() -> None:
+    """Take no options."""
+
+
+def upgrade() -> None:
+    """Create the ledger's tables, or bring them up to this release.
+
+    Works on EXPUNGE_LEDGER_ADMIN_URL when that is set, else on EXPUNGE_LEDGER_URL.
+    """
+    from ledger.migrate import upgrade as upgrade_ledger  # noqa: PLC0415
+    from ledger.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    revision = upgrade_ledger(settings.ledger_admin_url or settings.ledger_url)
+    typer.echo(f"The ledger is at revision {revision}.")
+
+
+def init() -> None:
+    """Make the keys in EXPUNGE_KEYS_DIR; never overwrites one. Keep a copy of them."""
+    from ledger.keys import Keys  # noqa: PLC0415
+    from ledger.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    Keys.create(settings.keys_dir)
+    typer.echo(f"Keys are in {settings.keys_dir}; keep a copy of them in a safe place.")
+
+
+def show(output: OutputOption = Output.TABLE) -> None:
+    """Show all settings with where they come from; secrets are masked."""
+    from ledger.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    rows = _rows(settings)
+    if output in (Output.JSON, Output.JSONL):
+        record = {
+            "settings": rows,
+            "projects": [_project(one) for one in settings.projects.values()],
+            "accounts": [
+                {"name": one.name, "rate_per_second": one.rate_per_second}
+                for one in settings.accounts.values()
+            ],
+        }
+        typer.echo(json.dumps(record, indent=2 if output is Output.JSON else None))
+        return
+    if output is Output.ID:
+        for row in rows:
+            typer.echo(row["name"])
+        return
+    shown = [[row["name"], cell(row["value"]), row["origin"]] for row in rows]
+    for line in table(["setting", "value", "from"], shown):
+        typer.echo(line)
+    typer.echo("")
+    shown = [
+        [one["name"], one["account"], one["base_url"], "set" if one["api_key"] else "missing"]
+        for one in map(_project, settings.projects.values())
+    ]
+    for line in table(["project", "account", "base url", "api key"], shown):
+        typer.echo(line)
+
+
+def _rows(settings: "Settings") -> list[dict[str, Any]]:
+    from ledger.settings import environment_name  # noqa: PLC0415
+
+    return [
+        {
+            "name": environment_name(field),
+            "value": _masked(getattr(settings, field)),
+            "origin": origin,
+        }
+        for field, origin in settings.origins().items()
+    ]
+
+
+def _project(project: Any) -> dict[str, Any]:
+    return {
+        "name": project.name,
+        "account": project.account,
+        "base_url": project.base_url,
+        "api_key": None if project.api_key is None else _MASK,
+        "lane": project.lane,
+        "verify": project.verify,
+    }
+
+
+def _masked(value: object) -> Any:
+    """Give what may be shown of a value: no key, and a URL without what stands before its `@`."""
+    if hasattr(value, "get_secret_value"):
+        return _MASK
+    text = None if value is None else str(value)
+    if text is not None and "://" in text:
+        parts = urlsplit(text)
+        if "@" in parts.netloc:
+            host = parts.netloc.rpartition("@")[2]
+            text = parts._replace(netloc=f"{_MASK}@{host}").geturl()
+        if parts.query:
+            # libpq takes a password there too.
+            text = text.replace(f"?{parts.query}", f"?{_MASK}")
+        return text
+    return value if isinstance(value, int | float) else text

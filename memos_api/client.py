@@ -1,0 +1,246 @@
+"""The client of one MemOS project: a prepared call in, an outcome out, whatever happens between."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import httpx
+
+from memos_api.calls import Call, delete_call, list_call, read_call
+from memos_api.departure import CURRENT, Departure, ResendRefusedError
+from memos_api.outcomes import Answer, Outcome, judge
+from memos_api.readback import Listing, Sight, listing_from, sight_from
+from memos_api.transport import build_http_client
+
+if TYPE_CHECKING:
+    import ssl
+    from types import TracebackType
+
+__all__ = ["Call", "MemosClient", "Reply", "delete_call", "list_call", "read_call"]
+
+_OK = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """What one call brought.
+
+    Attributes:
+        answer: The outcome.
+        listing: Of a list call: the page, when the whole answer was well-formed.
+        sight: Of a read call: what was seen of the id.
+        seconds: From the call's departure to the last byte of the answer.
+    """
+
+    answer: Answer
+    listing: Listing | None = None
+    sight: Sight | None = None
+    seconds: float
+
+
+class _BodyTooLargeError(Exception):
+    """The answer is over the cap."""
+
+
+class MemosClient:
+    """An async context manager; one for each base URL and key, opened inside the event loop.
+
+    Its repr shows neither the key nor the address.
+    """
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        api_key: str,
+        deadline_s: float = 30.0,
+        in_flight: int = 64,
+        max_body_bytes: int = 1_000_000,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """Check the settings; nothing is opened yet.
+
+        Args:
+            base_url: Up to and with the version, for example `https://host/api/openmem/v1`.
+            api_key: The project's key; it goes into the Authorization header and nowhere else.
+            deadline_s: For one call, from the wait for a connection to the last byte of the body.
+            in_flight: Most calls on their way at once; further ones wait within their deadline.
+            max_body_bytes: Most bytes of an answer; longer ones are UNKNOWN.
+            tls: Another TLS context, for a private certificate authority.
+
+        Raises:
+            ValueError: The address or key cannot be used, or a bound is not positive.
+        """
+        self._base_url = _checked_base_url(base_url)
+        if not api_key or not api_key.isascii() or not api_key.isprintable() or " " in api_key:
+            raise ValueError(
+                "The MemOS API key must be printable ASCII without spaces; check MEMOS_API_KEY."
+            )
+        if deadline_s <= 0 or in_flight < 1 or max_body_bytes < 1:
+            raise ValueError("Deadline, calls in flight and body cap must all be positive.")
+        self._api_key = api_key
+        self._deadline_s = deadline_s
+        self._in_flight = in_flight
+        self._max_body_bytes = max_body_bytes
+        self._tls = tls
+        self._http: httpx.AsyncClient | None = None
+
+    def __repr__(self) -> str:
+        """Show the bounds only."""
+        return f"MemosClient(deadline_s={self._deadline_s}, in_flight={self._in_flight})"
+
+    async def __aenter__(self) -> Self:
+        """Open the connection pool on the running loop."""
+        self._http = build_http_client(
+            in_flight=self._in_flight,
+            headers={
+                "Authorization": f"Token {self._api_key}",
+                "Accept": "application/json",
+            },
+            tls=self._tls,
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close all connections."""
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close all connections; doing so twice is harmless."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def send(self, call: Call) -> Reply:
+        """Send *call* once, and tell what came of it.
+
+        Nothing that the network or the server does raises: it becomes an outcome. Nothing is ever
+        sent a second time.
+
+        Raises:
+            RuntimeError: The client is not open.
+            asyncio.CancelledError: The task was cancelled; the call may have been applied.
+        """
+        if self._http is None:
+            raise RuntimeError("The MemOS client is not open; use it with `async with`.")
+        if not call.path:
+            answer = _local(Outcome.REFUSED, "id_not_addressable")
+            return Reply(answer=answer, sight=Sight.UNKNOWN, seconds=0.0)
+        started = time.monotonic()
+        departure = Departure()
+        token = CURRENT.set(departure)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                status, headers, body = await self._exchange(self._http, call)
+        except TimeoutError:
+            failure = _failed(departure, "deadline")
+        except _BodyTooLargeError:
+            failure = _local(Outcome.UNKNOWN, "body_over_cap")
+        except ResendRefusedError:
+            failure = _local(Outcome.UNKNOWN, "resend_refused")
+        except Exception:  # noqa: BLE001  # an intent is on record: whatever it was, it gets an outcome
+            failure = _failed(departure, "no_answer")
+        else:
+            return _read(call, status, headers, body, time.monotonic() - started)
+        finally:
+            CURRENT.reset(token)
+        return Reply(
+            answer=failure,
+            sight=Sight.UNKNOWN if call.kind == "read" else None,
+            seconds=time.monotonic() - started,
+        )
+
+    async def _exchange(
+        self, http: httpx.AsyncClient, call: Call
+    ) -> tuple[int, dict[str, str], bytes]:
+        """Send and read to the end, at most the cap of raw bytes."""
+        request = http.build_request(
+            call.method,
+            self._base_url + call.path,
+            content=call.body or None,
+            headers={"Content-Type": "application/json"} if call.body else None,
+        )
+        response = await http.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > self._max_body_bytes:
+                    raise _BodyTooLargeError
+        finally:
+            await response.aclose()
+        return response.status_code, dict(response.headers), bytes(body)
+
+
+def _checked_base_url(base_url: str) -> str:
+    trouble = (
+        "The MemOS base URL must be http(s)://host/path without login, query or fragment; "
+        "check MEMOS_BASE_URL."
+    )
+    try:
+        url = httpx.URL(base_url)
+    except (httpx.InvalidURL, TypeError):
+        raise ValueError(trouble) from None
+    if url.scheme not in {"http", "https"} or not url.host or url.userinfo:
+        raise ValueError(trouble)
+    if url.query or url.fragment or "?" in base_url or "#" in base_url:
+        raise ValueError(trouble)
+    return str(url).rstrip("/")
+
+
+def _local(outcome: Outcome, reason: str) -> Answer:
+    return Answer(outcome=outcome, code=None, http_status=None, retry_after_s=None, reason=reason)
+
+
+def _failed(departure: Departure, reason: str) -> Answer:
+    if departure.surely_not_sent:
+        return _local(
+            Outcome.NOT_APPLIED, "connect_deadline" if reason == "deadline" else "connect"
+        )
+    return _local(Outcome.UNKNOWN, reason)
+
+
+def _read(call: Call, status: int, headers: dict[str, str], body: bytes, seconds: float) -> Reply:
+    judged = judge(
+        http_status=status, headers=headers, body=body, needs_success=call.kind == "delete"
+    )
+    answer = judged.answer
+    if call.kind == "list":
+        well = answer.outcome is Outcome.ACKNOWLEDGED and status == _OK
+        listing = listing_from(judged.document, page=call.page) if well else None
+        if listing is None and answer.outcome is Outcome.ACKNOWLEDGED:
+            answer = _malformed(answer)
+        return Reply(answer=answer, listing=listing, seconds=seconds)
+    if call.kind == "read":
+        sight = sight_from(answer, judged.document, memory_id=call.memory_id)
+        if sight is Sight.UNKNOWN and answer.outcome is Outcome.ACKNOWLEDGED:
+            answer = _malformed(answer)
+        elif answer.outcome is Outcome.PAUSE_PROJECT and answer.reason == "http_404":
+            # A by-id address may be missing because the id is: no reason to stop the project.
+            answer = Answer(
+                outcome=Outcome.UNKNOWN,
+                code=None,
+                http_status=status,
+                retry_after_s=answer.retry_after_s,
+                reason=answer.reason,
+            )
+        return Reply(answer=answer, sight=sight, seconds=seconds)
+    return Reply(answer=answer, seconds=seconds)
+
+
+def _malformed(answer: Answer) -> Answer:
+    return Answer(
+        outcome=Outcome.UNKNOWN,
+        code=answer.code,
+        http_status=answer.http_status,
+        retry_after_s=answer.retry_after_s,
+        reason="malformed",
+    )

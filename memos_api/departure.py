@@ -1,0 +1,101 @@
+"""How far a call came before it failed: the difference between *not applied* and *unknown*.
+
+Exception classes don't tell. httpx-aiohttp reports a server that hung up after the request as a
+connect timeout, which reads like "nothing was sent". So aiohttp's own trace signals are asked, and
+only positive evidence counts: a call that was last seen waiting for or making its connection has
+not left. Should a later version stop signalling, every failure becomes *unknown*.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from enum import StrEnum
+from typing import Any
+
+import aiohttp
+
+__all__ = ["CURRENT", "Departure", "ResendRefusedError", "Stage", "trace_departures"]
+
+
+class Stage(StrEnum):
+    """The last that was seen of a call."""
+
+    UNSEEN = "unseen"
+    QUEUED = "queued"
+    CONNECTING = "connecting"
+    CONNECTED = "connected"
+
+
+class ResendRefusedError(Exception):
+    """The transport wanted to send one call a second time, without a slot for it."""
+
+
+class Departure:
+    """One call on its way; filled in by the trace signals of the transport."""
+
+    __slots__ = ("connections", "stage")
+
+    def __init__(self) -> None:
+        """Start with nothing seen."""
+        self.stage = Stage.UNSEEN
+        self.connections = 0
+
+    @property
+    def surely_not_sent(self) -> bool:
+        """Whether the call was still without a connection (queue, DNS, connect, TLS)."""
+        return self.stage in {Stage.QUEUED, Stage.CONNECTING}
+
+    def take_connection(self, stage: Stage) -> None:
+        """Note the one connection this call may have.
+
+        Raises:
+            ResendRefusedError: It is the second one, so the transport is sending again by itself.
+        """
+        self.connections += 1
+        if self.connections > 1:
+            raise ResendRefusedError
+        self.stage = stage
+
+
+CURRENT: ContextVar[Departure] = ContextVar("memos_api_departure")
+"""The departure of the call that the running task is sending."""
+
+
+def _context(trace_request_ctx: object = None) -> Departure:
+    del trace_request_ctx  # httpx-aiohttp has no way to pass one
+    return CURRENT.get(Departure())
+
+
+async def _on_queued(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature
+    departure.stage = Stage.QUEUED
+
+
+async def _on_connecting(
+    _session: aiohttp.ClientSession,
+    departure: Departure,
+    _params: Any,  # noqa: ANN401  # aiohttp's signature
+) -> None:
+    departure.take_connection(Stage.CONNECTING)
+
+
+async def _on_connected(
+    _session: aiohttp.ClientSession,
+    departure: Departure,
+    _params: Any,  # noqa: ANN401  # aiohttp's signature
+) -> None:
+    departure.stage = Stage.CONNECTED
+
+
+async def _on_reused(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature
+    departure.take_connection(Stage.CONNECTED)
+
+
+def trace_departures() -> aiohttp.TraceConfig:
+    """Build the trace that keeps `CURRENT` up to date."""
+    trace: Any = aiohttp.TraceConfig(trace_config_ctx_factory=_context)  # type: ignore[arg-type]  # any callable does
+    trace.on_connection_queued_start.append(_on_queued)
+    trace.on_connection_create_start.append(_on_connecting)
+    trace.on_connection_create_end.append(_on_connected)
+    trace.on_connection_reuseconn.append(_on_reused)
+    config: aiohttp.TraceConfig = trace
+    return config

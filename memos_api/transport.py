@@ -1,0 +1,83 @@
+"""The one place that builds an HTTP client (`docs/adr/0004-http-transport.md` has the figures)."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TYPE_CHECKING
+
+import aiohttp
+import httpx
+from httpx_aiohttp import AiohttpTransport
+
+from memos_api.departure import trace_departures
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["KEEP_ALIVE_S", "build_http_client", "tls_context"]
+
+KEEP_ALIVE_S = 4.0
+"""Idle seconds until we drop a connection: below the 5 s of uvicorn, the shortest of the common
+servers, so that it is rarely the server that hangs up on a call just leaving."""
+
+_USER_AGENT = "expunge-memos-client"
+
+
+class _NoAddresses(logging.Filter):
+    """Drops httpx' line a request: it shows the address, which in a by-id read holds the id."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+
+_NO_ADDRESSES = _NoAddresses()
+
+
+@functools.cache
+def tls_context() -> ssl.SSLContext:
+    """Give the process's one TLS context: certificates and host names are checked.
+
+    Making one costs tens of milliseconds and megabytes, so all clients share it.
+    """
+    return httpx.create_ssl_context(verify=True, trust_env=False)
+
+
+def build_http_client(
+    *, in_flight: int, headers: dict[str, str], tls: ssl.SSLContext | None = None
+) -> httpx.AsyncClient:
+    """Build a client on aiohttp's connection pool, inside the running event loop.
+
+    It keeps connections alive, and does nothing on its own: no redirects, no proxies or logins from
+    the environment, no cookies, no decompression, no second sending, no time limits (the caller's
+    deadline holds for all of a call).
+
+    Args:
+        in_flight: Most connections; further calls wait for one.
+        headers: Sent with each request.
+        tls: Another TLS context, for a private certificate authority.
+    """
+    logging.getLogger("httpx").addFilter(_NO_ADDRESSES)  # the same object twice is added once
+    context = tls or tls_context()
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=in_flight, ssl=context, keepalive_timeout=KEEP_ALIVE_S
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+        timeout=aiohttp.ClientTimeout(),
+        trace_configs=[trace_departures()],
+    )
+    # aiohttp sends a GET again when a kept-alive connection breaks. Each departure needs a slot of
+    # its own, so that is off; there is no public switch. `Departure.take_connection` stops what a
+    # later version may do under another name, and a test on a real socket watches both.
+    session._retry_connection = False  # noqa: SLF001
+    return httpx.AsyncClient(
+        transport=AiohttpTransport(client=session, verify=context),
+        headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
+        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
+        timeout=httpx.Timeout(None),
+        follow_redirects=False,
+        trust_env=False,
+    )

@@ -1,0 +1,55 @@
+"""What every test gets: a clean environment, and the servers of `tests.support`."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+from tests.support.missing import NoSkips, requires_all
+from tests.support.servers import (
+    ledger_url,
+    make_valkey,
+    postgres,
+    postgres_url,
+    valkey,
+    valkey_server,
+)
+
+__all__ = [
+    "hermetic_environment",
+    "ledger_url",
+    "make_valkey",
+    "postgres",
+    "postgres_url",
+    "valkey",
+    "valkey_server",
+]
+
+# No deadline: on a busy machine a slow example is no finding. No database: a run leaves no files.
+settings.register_profile("house", deadline=None, database=None, print_blob=True)
+settings.load_profile("house")
+
+# PG*: libpq reads its own. The last three make rich and typer write colours into pipes.
+_FOREIGN = (
+    "EXPUNGE_",
+    "MEMOS_",
+    "PG",
+    "CELERY_",
+    "FORCE_COLOR",
+    "GITHUB_ACTIONS",
+    "CLICOLOR_FORCE",
+)
+
+
+def pytest_configure(config):
+    if requires_all(os.environ):
+        config.pluginmanager.register(NoSkips())
+
+
+@pytest.fixture(autouse=True)
+def hermetic_environment(monkeypatch, tmp_path):
+    """Take away the machine's settings, and give the ledger a home that goes with the test."""
+    for name in list(os.environ):
+        if name.startswith(_FOREIGN):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("EXPUNGE_HOME", str(tmp_path))

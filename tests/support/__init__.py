@@ -1,0 +1,1 @@
+"""What all tests share: servers of their own, a clean environment, and no silent skips."""

@@ -1,0 +1,3 @@
+"""The way out: Celery workers that drain the ledger, and the steward that looks after them."""
+
+__all__: list[str] = []

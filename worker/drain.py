@@ -1,0 +1,280 @@
+"""The drain: claim, call, judge, record, until nothing is due or its time is over.
+
+One asyncio loop makes the calls; one thread talks to the ledger. The ledger decides what is due
+and when it may depart, so any number of drains may run at once, on any number of hosts.
+"""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Final, TypeVar
+
+import structlog
+
+from ledger import Ledger, ReadbackPolicy
+from ledger.errors import LedgerError
+from ledger.slots import LATE_NS
+from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
+from memos_api import MemosClient
+from worker.clients import prepare
+from worker.judge import judge
+from worker.outbox import Outbox
+from worker.stop import StopFlag
+
+__all__ = ["Drain"]
+
+T = TypeVar("T")
+# How long before its last slot a drain claims again, and how long it sleeps at most: an urgent
+# request that comes in meanwhile is seen after that.
+_AHEAD_S: Final = 0.12
+_NAP_S: Final = 0.25
+# Work farther off than this is the steward's to ring for.
+_SOON_S: Final = 3.0
+_LEAST_NAP_S: Final = 0.002
+_LEAST_LEAD_S: Final = 0.008
+_MOST_LEAD_S: Final = 0.1
+_LEDGER_AGAIN_S: Final = 0.5
+_log = structlog.get_logger()
+
+
+class Drain:
+    """One run. Make a new one each time; the ledger, the clients and the thread are handed in.
+
+    Args:
+        ledger: Opened after the fork.
+        database: Executor with the one thread that talks to the ledger.
+        clients: MemOS client by project.
+        worker: Name of this process, for the record.
+        in_flight: Most calls at once, claimed ones included.
+        lease_s: Seconds that claimed work stays this drain's; more than a call can take.
+        max_attempts: Calls that may count against a chunk.
+        policy: How read-backs go.
+        stop: Set when the process shall end.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        database: Executor,
+        clients: Mapping[str, MemosClient],
+        worker: str,
+        in_flight: int,
+        lease_s: float,
+        max_attempts: int,
+        policy: ReadbackPolicy,
+        stop: StopFlag,
+    ) -> None:
+        """Keep the parts; nothing happens until `run`."""
+        self._ledger = ledger
+        self._database = database
+        self._clients = clients
+        self._worker = worker
+        self._in_flight = in_flight
+        self._lease_s = lease_s
+        self._max_attempts = max_attempts
+        self._policy = policy
+        self._stop = stop
+        self._outbox = Outbox(self._record)
+        self._calls: set[asyncio.Task[None]] = set()
+        self._strikes: dict[str, int] = defaultdict(int)
+        # Account or project -> claims made before this moment must not depart any more.
+        self._halted_ns: dict[str, int] = {}
+        self._claim_took_s = _LEAST_LEAD_S
+        self._stopping = False
+
+    async def run(self, *, budget_s: float) -> bool:
+        """Drain for at most `budget_s` seconds, calls in flight included in the end.
+
+        Returns:
+            True when work is left that is due or soon will be.
+        """
+        writing = asyncio.create_task(self._outbox.run())
+        watching = asyncio.create_task(self._watch_stop())
+        end = time.monotonic() + budget_s
+        left = False
+        try:
+            while not self._stopping and not writing.done():
+                if time.monotonic() >= end:
+                    left = True
+                    break
+                capacity = self._in_flight - len(self._calls)
+                claim = await self._claim(capacity) if capacity > 0 else None
+                if claim is not None:
+                    self._start(claim)
+                    if self._idle and _nothing_soon(claim):
+                        break
+                await self._nap(claim)
+        finally:
+            if self._calls:
+                await asyncio.wait(self._calls)
+            self._outbox.close()
+            watching.cancel()
+            await writing
+        return left
+
+    @property
+    def _idle(self) -> bool:
+        return not self._calls and self._outbox.empty
+
+    # -- claim ------------------------------------------------------------------------------------
+
+    async def _claim(self, capacity: int) -> Claim | None:
+        lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
+        started = time.monotonic()
+        try:
+            claim = await self._in_thread(
+                lambda: self._ledger.claim(
+                    worker=self._worker, capacity=capacity, lead_s=lead_s, lease_s=self._lease_s
+                )
+            )
+        except LedgerError as error:
+            # Nothing departs that the ledger did not confirm.
+            _log.warning("claim_failed", error=str(error))
+            return None
+        took = time.monotonic() - started
+        self._claim_took_s += (took - self._claim_took_s) / 4
+        return claim
+
+    def _start(self, claim: Claim) -> None:
+        for task in claim.tasks:
+            running = asyncio.create_task(self._carry_out(task, claim))
+            self._calls.add(running)
+            running.add_done_callback(self._ended)
+
+    def _ended(self, call: asyncio.Task[None]) -> None:
+        self._calls.discard(call)
+        if not call.cancelled() and (error := call.exception()) is not None:
+            # Its lease lapses, and the work is tried again until its attempts are used up.
+            _log.error("call_failed", error=type(error).__name__)
+
+    async def _nap(self, claim: Claim | None) -> None:
+        """Sleep until a further claim makes sense."""
+        if claim is None and self._calls:
+            # As many calls are under way as may be (or the ledger is away): one has to end first.
+            await asyncio.wait(self._calls, timeout=_NAP_S, return_when=asyncio.FIRST_COMPLETED)
+            return
+        seconds = _NAP_S
+        if claim is not None:
+            passed_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
+            if claim.tasks:
+                last_s = (claim.tasks[-1].slot_ns - claim.now_ns) / 1e9
+                seconds = last_s - passed_s - _AHEAD_S
+            elif claim.wake_ns is not None:
+                seconds = claim.wake_ns / 1e9 - passed_s
+        await asyncio.sleep(min(_NAP_S, max(_LEAST_NAP_S, seconds)))
+
+    # -- call -------------------------------------------------------------------------------------
+
+    async def _carry_out(self, task: Task, claim: Claim) -> None:
+        if task.project not in self._clients:
+            self._outbox.put(_without_key(task))
+            return
+        call = prepare(task)
+        slot_ns = claim.mono_ns + task.slot_ns - claim.now_ns
+        wait_ns = slot_ns - time.monotonic_ns()
+        if wait_ns > 0:
+            await asyncio.sleep(wait_ns / 1e9)
+        reason = self._reason_to_stay(task, claim, slot_ns)
+        if reason is not None:
+            self._outbox.put(Settlement(task=task, move=Unsent(), outcome="unsent", reason=reason))
+            return
+        reply = await self._clients[task.project].send(call)
+        settled = judge(
+            task,
+            reply,
+            strikes=self._strikes[task.account],
+            max_attempts=self._max_attempts,
+            chance=random.random,
+        )
+        self._note_stops(settled)
+        self._outbox.put(settled)
+
+    def _reason_to_stay(self, task: Task, claim: Claim, slot_ns: int) -> str | None:
+        """Say why a call must not depart now, or None when it may."""
+        if self._stopping:
+            return "stopping"
+        if time.monotonic_ns() - slot_ns > LATE_NS:
+            return "slot_missed"
+        for name in (f"account/{task.account}", f"project/{task.project}"):
+            if claim.mono_ns <= self._halted_ns.get(name, 0):
+                return "halted"
+        return None
+
+    def _note_stops(self, settled: Settlement) -> None:
+        task = settled.task
+        forever = 2**63
+        stops_account = settled.pause_account_s is not None
+        stops_project = settled.pause_project is not None or settled.rest_project_s is not None
+        if stops_account:
+            self._halted_ns[f"account/{task.account}"] = forever
+        if stops_project:
+            self._halted_ns[f"project/{task.project}"] = forever
+        if stops_account or stops_project:
+            self._strikes[task.account] += 1
+        else:
+            self._strikes[task.account] = 0
+
+    # -- record -----------------------------------------------------------------------------------
+
+    async def _record(self, batch: Sequence[Settlement]) -> None:
+        """Record until the ledger confirms, but not beyond the leases: others have the work then."""
+        give_up = time.monotonic() + self._lease_s
+        while True:
+            try:
+                ready = await self._in_thread(lambda: self._ledger.record(batch))
+                break
+            except LedgerError as error:
+                _log.warning("record_failed", error=str(error), outcomes=len(batch))
+                if time.monotonic() > give_up or self._stopping:
+                    return
+                await asyncio.sleep(_LEDGER_AGAIN_S)
+        self._lift_halts(batch)
+        for request_id in ready:
+            try:
+                await self._in_thread(
+                    lambda id_=request_id: self._ledger.advance(id_, policy=self._policy)  # type: ignore[misc]
+                )
+            except LedgerError as error:
+                # The steward's sweep comes by.
+                _log.warning("advance_failed", request_id=request_id, error=str(error))
+
+    def _lift_halts(self, batch: Sequence[Settlement]) -> None:
+        """From here on the ledger itself keeps stopped work back: only older claims stay."""
+        now = time.monotonic_ns()
+        for settled in batch:
+            for stopped, name in (
+                (settled.pause_account_s is not None, f"account/{settled.task.account}"),
+                (
+                    settled.pause_project is not None or settled.rest_project_s is not None,
+                    f"project/{settled.task.project}",
+                ),
+            ):
+                if stopped:
+                    self._halted_ns[name] = now
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._database, work)
+
+    async def _watch_stop(self) -> None:
+        while not self._stop.is_set():  # noqa: ASYNC110 - a pipe, which has no event
+            await asyncio.sleep(0.1)
+        self._stopping = True
+
+
+def _nothing_soon(claim: Claim) -> bool:
+    return not claim.tasks and (claim.wake_ns is None or claim.wake_ns > _SOON_S * 1e9)
+
+
+def _without_key(task: Task) -> Settlement:
+    """Stop a project that this process has no key for; its work waits until it is resumed."""
+    return Settlement(
+        task=task,
+        move=Retry(delay_s=0.0, burn=False),
+        outcome="pause_project",
+        reason="no_api_key",
+        pause_project="no_api_key",
+    )

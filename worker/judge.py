@@ -1,0 +1,132 @@
+"""From an answer to what is recorded: pure, one page, the whole policy of the way out.
+
+Answers that say nothing about the work (rate, key, quota, no connection) stop the account or the
+project and never use up the work's attempts. Answers that leave it open whether the call was
+applied make the work doubtful: a "not found" later on then proves nothing about single ids.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from ledger.states import Kind
+from ledger.states import Sight as Seeing
+from ledger.tasks import (
+    Dead,
+    Delivered,
+    Move,
+    Page,
+    Probe,
+    Retry,
+    Seen,
+    Settlement,
+    Split,
+    Task,
+)
+from memos_api import Outcome, Reply, Sight
+from worker.backoff import pause_s, retry_s
+
+__all__ = ["QUOTA_PAUSE_S", "judge"]
+
+# A quota is gone for hours; the account looks again after each of these, doubled by strikes.
+QUOTA_PAUSE_S: Final = 60.0
+_MOST_QUOTA_PAUSE_S: Final = 3_600.0
+# A list longer than this is not carried along page by page.
+_MOST_PAGES: Final = 100
+_SIGHTS: Final = {Sight.ABSENT: Seeing.ABSENT, Sight.PRESENT: Seeing.PRESENT}
+_STOPS: Final = frozenset(
+    {Outcome.BACK_OFF, Outcome.PAUSE_PROJECT, Outcome.PAUSE_ACCOUNT, Outcome.NOT_APPLIED}
+)
+
+
+def judge(
+    task: Task, reply: Reply, *, strikes: int, max_attempts: int, chance: Callable[[], float]
+) -> Settlement:
+    """Decide what one answer means for one task.
+
+    Args:
+        task: What was asked.
+        reply: What came back.
+        strikes: Answers in a row that stopped the account before this one.
+        max_attempts: Calls that may count against the work before it is given up.
+        chance: Gives a number from 0 up to 1, for jitter.
+    """
+    answer = reply.answer
+    pause_account: float | None = answer.retry_after_s
+    pause_project: str | None = None
+    rest_project: float | None = None
+    if answer.outcome is Outcome.BACK_OFF and pause_account is None:
+        pause_account = pause_s(strikes, chance=chance)
+    elif answer.outcome is Outcome.PAUSE_ACCOUNT:
+        pause_account = min(_MOST_QUOTA_PAUSE_S, QUOTA_PAUSE_S * 2.0 ** min(strikes, 10))
+    elif answer.outcome is Outcome.PAUSE_PROJECT:
+        pause_project = answer.reason
+    elif answer.outcome is Outcome.NOT_APPLIED:
+        rest_project = pause_s(strikes, chance=chance)
+    move: Move
+    if answer.outcome in _STOPS:
+        move = Retry(delay_s=0.0, burn=False)
+    elif task.call == "delete":
+        move = _after_delete(task, answer.outcome, max_attempts, chance)
+    else:
+        move = _after_look(task, reply, max_attempts, chance)
+    return Settlement(
+        task=task,
+        move=move,
+        outcome=answer.outcome.value,
+        reason=answer.reason,
+        code=answer.code,
+        http_status=answer.http_status,
+        took_us=int(reply.seconds * 1_000_000),
+        pause_account_s=pause_account,
+        pause_project=pause_project,
+        rest_project_s=rest_project,
+    )
+
+
+def _after_delete(
+    task: Task, outcome: Outcome, max_attempts: int, chance: Callable[[], float]
+) -> Move:
+    last = task.burnt + 1 >= max_attempts
+    batch = len(task.ids) > 1
+    match outcome:
+        case Outcome.ACKNOWLEDGED:
+            return Delivered()
+        case Outcome.NOT_FOUND:
+            if not batch:
+                return Delivered(was_absent=True)
+            return Probe() if task.doubtful else Split()
+        case Outcome.REFUSED:
+            if batch:
+                return Split()
+            # An undocumented refusal gets one more try.
+            return Dead(bucket="refused") if task.burnt else Retry(delay_s=1.0, burn=True)
+        case Outcome.TOO_LARGE:
+            return Split() if batch else Dead(bucket="refused")
+        case Outcome.PERMANENT:
+            return Dead(bucket="refused")
+        case _:
+            if last:
+                return Dead(bucket="unknown")
+            delay = retry_s(task.burnt, chance=chance)
+            return Retry(delay_s=delay, burn=True, doubtful=True)
+
+
+def _after_look(task: Task, reply: Reply, max_attempts: int, chance: Callable[[], float]) -> Move:
+    if task.call == "read" and reply.sight in _SIGHTS:
+        return Seen(sight=_SIGHTS[reply.sight])
+    if task.call == "list" and reply.listing is not None and not reply.listing.unchecked:
+        page = frozenset(reply.listing.memory_ids)
+        if task.kind is not Kind.MEMORIES:
+            if page:
+                return Seen(sight=Seeing.PRESENT)
+            if reply.listing.last:
+                return Seen(sight=Seeing.ABSENT)
+        ids = task.seen | page
+        # A page without a new id ends the walk: one server gives the same page for ever.
+        if reply.listing.last or (task.page > 1 and ids == task.seen):
+            return Seen(sight=Seeing.PRESENT if ids else Seeing.ABSENT, ids=ids)
+        if task.page < _MOST_PAGES:
+            return Page(ids=ids)
+    if task.burnt + 1 >= max_attempts:
+        return Seen(sight=Seeing.UNKNOWN)
+    return Retry(delay_s=retry_s(task.burnt, chance=chance), burn=True)

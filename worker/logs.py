@@ -1,0 +1,57 @@
+"""Logs: one JSON object a line on stderr, for our events and for those of the libraries."""
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+
+__all__ = ["configure_logs"]
+
+_SHARED: Final = (
+    structlog.contextvars.merge_contextvars,
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="ts"),
+)
+
+
+def configure_logs(level: int = logging.WARNING) -> None:
+    """Send everything through one JSON renderer.
+
+    Exceptions are named by class only: tracebacks show values of the work at hand.
+
+    Args:
+        level: Least level that is shown.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_SHARED, _error_by_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+
+
+def _error_by_name(
+    _logger: object, _method: str, fields: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    record = fields.get("_record")
+    caught = getattr(record, "exc_info", None) or fields.pop("exc_info", None)
+    if isinstance(caught, tuple) and caught[0] is not None:
+        fields["error"] = caught[0].__name__
+        if record is not None:
+            record.exc_info = None
+            record.exc_text = None
+    return fields

@@ -1,0 +1,100 @@
+"""What each worker process holds: ledger, thread, loop and clients, opened after the fork."""
+
+import asyncio
+import os
+import secrets
+import sys
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from ledger import Keys, Ledger, ReadbackPolicy
+from ledger.settings import Settings
+from memos_api import MemosClient
+from worker.clients import open_clients
+from worker.drain import Drain
+from worker.stop import StopFlag
+
+__all__ = ["Process", "open_ledger", "readback_policy"]
+
+DEFAULT_IN_FLIGHT: Final = 64
+# The ledger's thread and the loop share one interpreter: hand it over often, or slots are missed.
+_SWITCH_S: Final = 0.0005
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """Open the ledger and tell it the projects and limits of these settings."""
+    ledger = Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir))
+    ledger.register(
+        projects={name: project.account for name, project in settings.projects.items()},
+        rates={name: account.rate_per_second for name, account in settings.accounts.items()},
+    )
+    return ledger
+
+
+def readback_policy(settings: Settings) -> ReadbackPolicy:
+    """Give the settings of read-backs as the ledger takes them."""
+    return ReadbackPolicy(
+        settle_s=settings.settle_seconds, second_look_s=settings.second_look_seconds
+    )
+
+
+class Process:
+    """The parts of one process that drains. Never carried across a fork.
+
+    Args:
+        settings: All settings.
+        role: `drain` or `steward`; part of the process's name.
+        stop: The stop flag.
+    """
+
+    def __init__(self, settings: Settings, *, role: str, stop: StopFlag) -> None:
+        """Open the ledger and the loop; the clients open with the first drain."""
+        sys.setswitchinterval(_SWITCH_S)
+        self.name = f"{role}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._role = role
+        self._settings = settings
+        self._stop = stop
+        self.ledger = open_ledger(settings)
+        self._database = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._runner = asyncio.Runner()
+        self._clients: Mapping[str, MemosClient] | None = None
+
+    def drain(self, *, budget_s: float) -> bool:
+        """Run one drain of at most `budget_s` seconds; says whether work is left."""
+        return self._runner.run(self._drain(budget_s))
+
+    def beat(self) -> None:
+        """Write that this process is alive."""
+        self.ledger.beat(process=self.name, role=self._role)
+
+    def close(self) -> None:
+        """Close everything."""
+        if self._clients is not None:
+            clients = self._clients
+            self._runner.run(_close_all(clients))
+        self._runner.close()
+        self._database.shutdown()
+        self.ledger.close()
+
+    async def _drain(self, budget_s: float) -> bool:
+        in_flight = self._settings.in_flight or DEFAULT_IN_FLIGHT
+        if self._clients is None:
+            self._clients = open_clients(self._settings, in_flight=in_flight)
+        drain = Drain(
+            ledger=self.ledger,
+            database=self._database,
+            clients=self._clients,
+            worker=self.name,
+            in_flight=in_flight,
+            lease_s=self._settings.lease_seconds,
+            max_attempts=self._settings.max_attempts,
+            policy=readback_policy(self._settings),
+            stop=self._stop,
+        )
+        return await drain.run(budget_s=budget_s)
+
+
+async def _close_all(clients: Mapping[str, MemosClient]) -> None:
+    for client in clients.values():
+        await client.aclose()

@@ -1,0 +1,113 @@
+"""`expunge worker`: starts Celery and the steward, restarts what ends, and stops them in order.
+
+It holds no database connection and no thread, so there is little in it that could fail.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+import structlog
+
+from ledger.settings import Settings, environment_for
+from worker.logs import configure_logs
+from worker.process import open_ledger
+from worker.stop import StopFlag
+
+__all__ = ["run"]
+
+_PARTS: Final = ("worker.celery_main", "worker.steward")
+_POLL_S: Final = 0.2
+_FIRST_PAUSE_S: Final = 0.5
+_MOST_PAUSE_S: Final = 30.0
+# A part that ran so long is healthy: its next end starts the pauses anew.
+_HEALTHY_S: Final = 60.0
+# After the call deadline: what it takes to record the last outcomes and to end.
+_GRACE_S: Final = 2.0
+_log = structlog.get_logger()
+
+
+@dataclass
+class _Part:
+    module: str
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    failures: int = 0
+    again_at: float = 0.0
+
+
+@dataclass
+class _Signals:
+    stopping: bool = field(default=False)
+
+    def note(self, _number: int, _frame: object) -> None:
+        self.stopping = True
+
+
+def run(settings: Settings) -> int:
+    """Run a worker until TERM or INT; gives the exit code.
+
+    TERM ends it within the call deadline plus 2 s: calls in flight end, nothing new is claimed.
+
+    Raises:
+        ExpungeError: The settings, keys or ledger do not allow a start; nothing was started.
+    """
+    configure_logs()
+    # Say what is wrong here, once and readably, rather than in a loop of restarts.
+    open_ledger(settings).close()
+    signals = _Signals()
+    signal.signal(signal.SIGTERM, signals.note)
+    signal.signal(signal.SIGINT, signals.note)
+    stop, write_end = StopFlag.make()
+    parts = [_Part(module) for module in _PARTS]
+    environment = environment_for(settings)
+    while not signals.stopping:
+        for part in parts:
+            _keep_alive(part, stop, environment)
+        time.sleep(_POLL_S)
+    os.close(write_end)
+    return _wait_for_end(parts, settings.call_deadline_seconds + _GRACE_S)
+
+
+def _keep_alive(part: _Part, stop: StopFlag, environment: dict[str, str]) -> None:
+    now = time.monotonic()
+    if part.process is not None:
+        code = part.process.poll()
+        if code is None:
+            return
+        part.process = None
+        part.failures = 1 if now - part.started > _HEALTHY_S else part.failures + 1
+        pause = min(_MOST_PAUSE_S, _FIRST_PAUSE_S * 2.0 ** min(part.failures - 1, 10))
+        part.again_at = now + pause * random.uniform(1, 1.5)  # noqa: S311 - spreads restarts
+        _log.error("part_ended", part=part.module, exit_code=code, restart_in_s=round(pause, 1))
+    if now < part.again_at or stop.fd is None:
+        return
+    part.process = subprocess.Popen(
+        [sys.executable, "-m", part.module, "--stop-fd", str(stop.fd)],
+        pass_fds=[stop.fd],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+    )
+    part.started = now
+
+
+def _wait_for_end(parts: list[_Part], seconds: float) -> int:
+    end = time.monotonic() + seconds
+    late = 0
+    for part in parts:
+        if part.process is None:
+            continue
+        try:
+            part.process.wait(max(0.1, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            # Its leases lapse and others take the work: nothing is lost, only later.
+            part.process.kill()
+            part.process.wait()
+            late += 1
+            _log.error("part_killed", part=part.module)
+    return 1 if late else 0

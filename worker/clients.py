@@ -21,8 +21,8 @@ from memos_api import (
 __all__ = ["open_clients", "prepare"]
 
 
-def open_clients(settings: Settings, *, in_flight: int) -> Mapping[str, MemosClient]:
-    """Open a client for each project that has a key; call this inside the event loop.
+async def open_clients(settings: Settings, *, in_flight: int) -> Mapping[str, MemosClient]:
+    """Open a client for each project that has a key, on the running event loop.
 
     Raises:
         SettingsError: No project has a key, so nothing could ever be sent.
@@ -43,6 +43,8 @@ def open_clients(settings: Settings, *, in_flight: int) -> Mapping[str, MemosCli
             "file `memos_api_key`) for the project `default`."
         )
         raise SettingsError(msg)
+    for client in clients.values():
+        await client.__aenter__()
     return clients
 
 

@@ -221,7 +221,7 @@ class Drain:
     # -- record -----------------------------------------------------------------------------------
 
     async def _record(self, batch: Sequence[Settlement]) -> None:
-        """Record until the ledger confirms, but not beyond the leases: others have the work then."""
+        """Record until the ledger confirms, but not beyond the leases: others have it then."""
         give_up = time.monotonic() + self._lease_s
         while True:
             try:

@@ -83,7 +83,7 @@ def judge(
     )
 
 
-def _after_delete(
+def _after_delete(  # noqa: PLR0911 - a table of outcomes, a return each
     task: Task, outcome: Outcome, max_attempts: int, chance: Callable[[], float]
 ) -> Move:
     last = task.burnt + 1 >= max_attempts
@@ -111,7 +111,9 @@ def _after_delete(
             return Retry(delay_s=delay, burn=True, doubtful=True)
 
 
-def _after_look(task: Task, reply: Reply, max_attempts: int, chance: Callable[[], float]) -> Move:
+def _after_look(  # noqa: PLR0911 - as above
+    task: Task, reply: Reply, max_attempts: int, chance: Callable[[], float]
+) -> Move:
     if task.call == "read" and reply.sight in _SIGHTS:
         return Seen(sight=_SIGHTS[reply.sight])
     if task.call == "list" and reply.listing is not None and not reply.listing.unchecked:

@@ -80,7 +80,7 @@ class Process:
     async def _drain(self, budget_s: float) -> bool:
         in_flight = self._settings.in_flight or DEFAULT_IN_FLIGHT
         if self._clients is None:
-            self._clients = open_clients(self._settings, in_flight=in_flight)
+            self._clients = await open_clients(self._settings, in_flight=in_flight)
         drain = Drain(
             ledger=self.ledger,
             database=self._database,

@@ -9,6 +9,7 @@ import typer
 from expunge.cli.output import Output, OutputOption, cell, table
 
 if TYPE_CHECKING:
+    from ledger.projects import Project
     from ledger.settings import Settings
 
 __all__ = ["add_to"]
@@ -103,7 +104,7 @@ def _rows(settings: "Settings") -> list[dict[str, Any]]:
     ]
 
 
-def _project(project: Any) -> dict[str, Any]:
+def _project(project: "Project") -> dict[str, Any]:
     return {
         "name": project.name,
         "account": project.account,
@@ -114,7 +115,7 @@ def _project(project: Any) -> dict[str, Any]:
     }
 
 
-def _masked(value: object) -> Any:
+def _masked(value: object) -> str | int | float | None:
     """Give what may be shown of a value: no key, and a URL without what stands before its `@`."""
     if hasattr(value, "get_secret_value"):
         return _MASK

@@ -1,4 +1,4 @@
-"""From errors to exit codes: what, which and what to do on stderr, a traceback only if asked for."""
+"""From errors to exit codes: the message on stderr, a traceback only when asked for."""
 
 import traceback
 from typing import Any, Final
@@ -18,7 +18,7 @@ EXIT_INTERRUPTED: Final = 130
 class FailingGroup(TyperGroup):
     """The root command; every error of a command below ends here."""
 
-    def invoke(self, ctx: Any) -> Any:
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - as typer has it
         """Run the command, and turn its error into a message and an exit code."""
         try:
             return super().invoke(ctx)

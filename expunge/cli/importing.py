@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("import")(import_)
 
 
-def import_(
+def import_(  # noqa: PLR0917 - typer makes options of them, which are named
     file: str = typer.Argument(help="The file, or `-` for stdin."),
     format_: str | None = typer.Option(
         None,

@@ -13,7 +13,10 @@ from expunge.cli.values import memory_ids, moment, one_of, one_value
 from expunge.cli.views import receipt_record, view_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ledger.model import Receipt, RequestView
+    from ledger.projects import Project
     from producer import Producer
 
 __all__ = ["add_to"]
@@ -24,7 +27,7 @@ _FOR_EVER: Final = "forever"
 class _OptionalWait(TyperCommand):
     """Lets `--wait` stand alone as well as with `=SECONDS`."""
 
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - as typer
         """Spell a bare `--wait` out."""
         end = args.index("--") if "--" in args else len(args)
         spelt = [f"--wait={_FOR_EVER}" if arg == "--wait" else arg for arg in args[:end]]
@@ -36,7 +39,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("submit", cls=_OptionalWait)(submit)
 
 
-def submit(
+def submit(  # noqa: PLR0917 - typer makes options of them, which are named
     memory_id: list[str] | None = typer.Option(
         None, help="A memory id, `@FILE` with one a line, or `-` for stdin. May be repeated."
     ),
@@ -137,7 +140,7 @@ def _seconds(wait: str | None) -> float | None:
 
 
 def _try(
-    projects: Any,
+    projects: "Mapping[str, Project]",
     terms: dict[str, Any],
     ids: list[str] | None,
     subject: str | None,
@@ -158,7 +161,7 @@ def _try(
     requested = 1
     if ids is not None:
         requested = 0
-        for requested, each in enumerate(memory_ids(ids), start=1):  # noqa: B007 - its end counts
+        for requested, each in enumerate(memory_ids(ids), start=1):
             check_memory_id(each, where=f"Memory id number {requested}")
         if requested == 0:
             msg = "The batch holds no memory id; an empty batch is refused."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import httpx
@@ -225,22 +225,10 @@ def _read(call: Call, status: int, headers: dict[str, str], body: bytes, seconds
             answer = _malformed(answer)
         elif answer.outcome is Outcome.PAUSE_PROJECT and answer.reason == "http_404":
             # A by-id address may be missing because the id is: no reason to stop the project.
-            answer = Answer(
-                outcome=Outcome.UNKNOWN,
-                code=None,
-                http_status=status,
-                retry_after_s=answer.retry_after_s,
-                reason=answer.reason,
-            )
+            answer = replace(answer, outcome=Outcome.UNKNOWN)
         return Reply(answer=answer, sight=sight, seconds=seconds)
     return Reply(answer=answer, seconds=seconds)
 
 
 def _malformed(answer: Answer) -> Answer:
-    return Answer(
-        outcome=Outcome.UNKNOWN,
-        code=answer.code,
-        http_status=answer.http_status,
-        retry_after_s=answer.retry_after_s,
-        reason="malformed",
-    )
+    return replace(answer, outcome=Outcome.UNKNOWN, reason="malformed")

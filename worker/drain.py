@@ -83,7 +83,8 @@ class Drain:
         self._strikes: dict[str, int] = defaultdict(int)
         # Account or project -> claims made before this moment must not depart any more.
         self._halted_ns: dict[str, int] = {}
-        self._claim_took_s = _LEAST_LEAD_S
+        # The first claims of a process are slow; a lead that is too long costs nothing.
+        self._claim_took_s = _MOST_LEAD_S
         self._stopping = False
 
     async def run(self, *, budget_s: float) -> bool:

@@ -1,6 +1,6 @@
 """The tree of commands."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
@@ -26,7 +26,10 @@ app = typer.Typer(
 
 def _show_version(value: bool) -> None:
     if value:
-        typer.echo(version("expunge"))
+        try:
+            typer.echo(version("expunge"))
+        except PackageNotFoundError:
+            typer.echo("not installed: run from the source tree")
         raise typer.Exit
 
 

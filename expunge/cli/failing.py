@@ -29,6 +29,8 @@ class FailingGroup(TyperGroup):
                 err=True,
             )
             raise typer.Exit(EXIT_INTERRUPTED) from None
+        except BrokenPipeError:
+            raise  # the reader of our stdout had enough; typer ends quietly
         except Exception as error:
             # Here and not above: importing the ledger takes longer than all of `--help`.
             from ledger.errors import ExpungeError  # noqa: PLC0415

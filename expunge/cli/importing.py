@@ -157,4 +157,5 @@ def _tell_rejects(log: "RejectLog", path: Path | None) -> None:
         if path is not None
         else "`--rejects FILE` writes all of them down"
     )
-    typer.echo(f"{log.count:,} lines were not taken; {where}.", err=True)
+    noun = "line was" if log.count == 1 else "lines were"
+    typer.echo(f"{log.count:,} {noun} not taken; {where}.", err=True)

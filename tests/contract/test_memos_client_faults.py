@@ -318,6 +318,30 @@ def test_ids_arrive_byte_for_byte():
     assert server.requests[1].body == b'{"user_id":"e\xcc\x81"}'
 
 
+def test_a_missing_path_stops_the_project_for_a_deletion_but_not_for_a_read():
+    """A by-id address may be missing because the id is."""
+
+    async def script(exchange):
+        await exchange.send(answer(b'{"detail":"Not Found"}', status="404 Not Found"))
+
+    deleted, _ = send_to(script, DELETE)
+    listed, _ = send_to(script, LIST)
+    read, _ = send_to(script, READ)
+    assert deleted.answer.outcome is listed.answer.outcome is Outcome.PAUSE_PROJECT
+    assert (read.answer.outcome, read.sight) == (Outcome.UNKNOWN, Sight.UNKNOWN)
+
+
+@pytest.mark.parametrize("call", [LIST, READ], ids=lambda call: call.kind)
+@pytest.mark.parametrize("body", [OK_BODY, b'{"code":0,"data":null}', b'{"code":0}'])
+def test_an_ok_that_shows_nothing_is_unknown(call, body):
+    async def script(exchange):
+        await exchange.send(answer(body))
+
+    reply, _ = send_to(script, call)
+    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.UNKNOWN, "malformed")
+    assert reply.listing is None
+
+
 @pytest.mark.parametrize("memory_id", [".", ".."])
 def test_an_id_that_no_path_can_name_is_answered_without_a_call(memory_id):
     reply, server = send_to(says_ok, read_call(memory_id))

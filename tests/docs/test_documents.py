@@ -1,5 +1,6 @@
 """The documents say what is so."""
 
+import importlib
 import re
 from pathlib import Path
 
@@ -107,3 +108,19 @@ def test_a_decision_record_has_its_parts(record):
 def test_the_changelog_begins_with_what_is_not_released():
     sections = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(), flags=re.MULTILINE)
     assert sections[0] == "Unreleased"
+
+
+def test_every_arrow_of_the_architecture_is_a_function_that_exists():
+    text = (ROOT / "docs/architecture.md").read_text()
+    drawn = set(re.findall(r"\|([A-Z])\b", text.split("```mermaid")[1].split("```")[0]))
+    rows = re.findall(r"^\| ([A-Z]) \| .+ \| (.+) \|$", text, flags=re.MULTILINE)
+    assert {letter for letter, _ in rows} == drawn
+    for _, functions in rows:
+        for dotted in re.findall(r"`([\w.]+)`", functions):
+            module, _, attribute = dotted.rpartition(".")
+            try:
+                holder = importlib.import_module(module)
+            except ModuleNotFoundError:
+                module, _, name = module.rpartition(".")
+                holder = getattr(importlib.import_module(module), name)
+            assert callable(getattr(holder, attribute)), dotted

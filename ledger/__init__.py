@@ -5,6 +5,7 @@ from ledger.intake import Intake
 from ledger.keys import Keys
 from ledger.migrate import upgrade
 from ledger.model import Counts, Order, Receipt, RequestView
+from ledger.pauses import Pause
 from ledger.states import Certainty, Kind, Lane, RequestState, Result
 from ledger.store import Ledger
 
@@ -17,6 +18,7 @@ __all__ = [
     "Lane",
     "Ledger",
     "Order",
+    "Pause",
     "ReadbackPolicy",
     "Receipt",
     "RequestState",

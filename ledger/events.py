@@ -36,6 +36,7 @@ class EventType(StrEnum):
     LEASES_LAPSED = "leases.lapsed"
     ACCOUNT_PAUSED = "account.paused"
     PROJECT_PAUSED = "project.paused"
+    PROJECT_RESUMED = "project.resumed"
     ORDER_TAMPERED = "order.tampered"
 
 

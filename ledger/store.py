@@ -16,6 +16,7 @@ from ledger.keys import Keys
 from ledger.macs import Macs
 from ledger.migrate import check_schema
 from ledger.model import Order, RequestView
+from ledger.pauses import Pause, pauses, resume_project
 from ledger.record import record
 from ledger.registry import account_of, register
 from ledger.states import Kind, RequestState
@@ -125,6 +126,14 @@ class Ledger:
                 conn, state=state, project=project, kind=kind, limit=limit
             )
         )
+
+    def pauses(self) -> list[Pause]:
+        """List what stands still and why (`ledger.pauses`)."""
+        return self._database.read(lambda conn: pauses(conn, self._database))
+
+    def resume_project(self, name: str, *, principal: str) -> bool:
+        """Let a stopped project go on; False when it was not stopped (`ledger.pauses`)."""
+        return self._database.write(lambda conn: resume_project(conn, name, principal=principal))
 
     # -- the way out ------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 from ledger.clock import wall_us
 from ledger.engine import Database
 from ledger.schema import heartbeat, lease
+from ledger.upsert import insert_missing
 
 __all__ = ["beat", "hold_lease"]
 
@@ -25,13 +26,10 @@ def hold_lease(database: Database, name: str, *, owner: str, seconds: float) -> 
 def _hold(conn: Connection, database: Database, name: str, owner: str, seconds: float) -> bool:
     now = database.clock.now_ns(conn)
     until = now + int(seconds * 1_000_000_000)
-    row = conn.execute(select(lease).where(lease.c.name == name).with_for_update()).first()
-    if row is None:
-        conn.execute(insert(lease).values(name=name, owner=owner, until_ns=until, token=1))
+    if insert_missing(conn, lease, name=name, owner=owner, until_ns=until, token=1):
         return True
-    # A lease that ends later than any could is from before a reboot of this host.
-    lapsed = row.until_ns <= now or row.until_ns > now + 3_600 * 1_000_000_000
-    if row.owner != owner and not lapsed:
+    row = conn.execute(select(lease).where(lease.c.name == name).with_for_update()).one()
+    if row.owner != owner and row.until_ns > now:
         return False
     conn.execute(
         update(lease)

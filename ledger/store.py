@@ -80,9 +80,20 @@ class Ledger:
         """Close it."""
         self.close()
 
-    def register(self, *, projects: Mapping[str, str], rates: Mapping[str, float]) -> None:
-        """Record accounts (limit in calls per second) and projects (their account)."""
-        self._database.write(lambda conn: register(conn, projects=projects, rates=rates))
+    def register(
+        self,
+        *,
+        projects: Mapping[str, str],
+        rates: Mapping[str, float],
+        decides: bool = False,
+    ) -> None:
+        """Record accounts (limit in calls per second) and projects (their account).
+
+        Workers decide; those who only hand in fill what is missing (`ledger.registry`).
+        """
+        self._database.write(
+            lambda conn: register(conn, projects=projects, rates=rates, decides=decides)
+        )
 
     # -- ways in ----------------------------------------------------------------------------------
 

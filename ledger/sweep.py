@@ -15,7 +15,17 @@ from ledger.engine import Database
 from ledger.events import EventType, append
 from ledger.macs import Macs
 from ledger.release import release_chunks
-from ledger.schema import FOREVER_NS, account, attempt, chunk, clock, project, readback, request
+from ledger.schema import (
+    FOREVER_NS,
+    account,
+    attempt,
+    chunk,
+    clock,
+    lease,
+    project,
+    readback,
+    request,
+)
 from ledger.states import ChunkState, RequestState
 
 __all__ = ["Swept", "follow_clock", "sweep"]
@@ -65,7 +75,9 @@ def follow_clock(database: Database) -> None:
 
     Leases lapse, retries are due at once, and the first slot is one interval from now.
     """
-    database.write(lambda conn: _follow_clock(conn, database))
+    known = database.read(lambda conn: conn.execute(select(clock.c.source)).scalar_one())
+    if known != database.clock.source:
+        database.write(lambda conn: _follow_clock(conn, database))
 
 
 def _follow_clock(conn: Connection, database: Database) -> None:
@@ -86,6 +98,7 @@ def _follow_clock(conn: Connection, database: Database) -> None:
         )
     )
     conn.execute(update(project).values(open_until_ns=0))
+    conn.execute(update(lease).values(until_ns=0))
     conn.execute(update(clock).values(source=database.clock.source))
 
 

@@ -28,6 +28,7 @@ def open_ledger(settings: Settings) -> Ledger:
     ledger.register(
         projects={name: project.account for name, project in settings.projects.items()},
         rates={name: account.rate_per_second for name, account in settings.accounts.items()},
+        decides=True,
     )
     return ledger
 

@@ -124,3 +124,16 @@ def test_every_arrow_of_the_architecture_is_a_function_that_exists():
                 module, _, name = module.rpartition(".")
                 holder = getattr(importlib.import_module(module), name)
             assert callable(getattr(holder, attribute)), dotted
+
+
+def test_each_event_that_a_worker_logs_has_a_line_for_the_operator():
+    logged = {
+        name
+        for path in ROOT.glob("worker/*.py")
+        for name in re.findall(r"_log\.\w+\(\s*\"(\w+)\"", path.read_text())
+    }
+    documented = set(
+        re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/operations.md").read_text(), flags=re.MULTILINE)
+    )
+    assert logged
+    assert logged <= documented

@@ -4,12 +4,23 @@ import argparse
 import os
 import signal
 import threading
+import time
+import warnings
+from typing import Final
+
+from celery.exceptions import SecurityWarning
 
 from ledger.settings import load_settings
 from worker.app import make_app
+from worker.busy import Busy
+from worker.logs import configure_logs
 from worker.stop import StopFlag
 
 __all__ = ["main"]
+
+# After the call deadline: when the drains are over by then, nobody waits for Celery's own end.
+_LEAVE_S: Final = 1.2
+_LOOK_AGAIN_S: Final = 0.05
 
 
 def main() -> None:
@@ -17,11 +28,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="worker.celery_main")
     parser.add_argument("--stop-fd", type=int, required=True)
     stop = StopFlag(parser.parse_args().stop_fd)
+    configure_logs()
+    # It is about pickled messages run as root; ours are JSON without a single argument.
+    warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load_settings()
-    app = make_app(settings, stop)
-    threading.Thread(target=_end_when_set, args=(stop,), daemon=True).start()
+    busy = Busy()
+    app = make_app(settings, stop, busy)
+    leave_s = settings.call_deadline_seconds + _LEAVE_S
+    threading.Thread(target=_end_when_set, args=(stop, busy, leave_s), daemon=True).start()
     app.worker_main(
         [
+            "--quiet",
             "worker",
             "--pool=prefork",
             f"--concurrency={settings.processes or os.cpu_count() or 1}",
@@ -34,11 +51,17 @@ def main() -> None:
     )
 
 
-def _end_when_set(stop: StopFlag) -> None:
+def _end_when_set(stop: StopFlag, busy: Busy, leave_s: float) -> None:
     while not stop.wait(3_600):
         pass
     # Celery's warm shutdown: the drains see the flag by themselves and end.
     os.kill(os.getpid(), signal.SIGTERM)
+    # It takes 2 s after the last task (billiard's children sleep before they exit), and longer
+    # without a broker. What is not acknowledged by then is a doorbell, no work.
+    time.sleep(leave_s)
+    while not busy.nobody():
+        time.sleep(_LOOK_AGAIN_S)
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ and when it may depart, so any number of drains may run at once, on any number o
 import asyncio
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, TypeVar
@@ -23,6 +22,7 @@ from worker.clients import prepare
 from worker.judge import judge
 from worker.outbox import Outbox
 from worker.stop import StopFlag
+from worker.strikes import Strikes
 
 __all__ = ["Drain"]
 
@@ -36,7 +36,9 @@ _SOON_S: Final = 3.0
 _LEAST_NAP_S: Final = 0.002
 _LEAST_LEAD_S: Final = 0.008
 _MOST_LEAD_S: Final = 0.1
-_LEDGER_AGAIN_S: Final = 0.5
+_LEDGER_AGAIN_S: Final = 0.25
+# How long a drain that was told to stop goes on trying to record.
+_LAST_WORD_S: Final = 0.5
 _log = structlog.get_logger()
 
 
@@ -52,6 +54,7 @@ class Drain:
         lease_s: Seconds that claimed work stays this drain's; more than a call can take.
         max_attempts: Calls that may count against a chunk.
         policy: How read-backs go.
+        strikes: The process's count of rests, over all its drains.
         stop: Set when the process shall end.
     """
 
@@ -66,6 +69,7 @@ class Drain:
         lease_s: float,
         max_attempts: int,
         policy: ReadbackPolicy,
+        strikes: Strikes,
         stop: StopFlag,
     ) -> None:
         """Keep the parts; nothing happens until `run`."""
@@ -80,7 +84,7 @@ class Drain:
         self._stop = stop
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
-        self._strikes: dict[str, int] = defaultdict(int)
+        self._strikes = strikes
         # Account or project -> claims made before this moment must not depart any more.
         self._halted_ns: dict[str, int] = {}
         # The first claims of a process are slow; a lead that is too long costs nothing.
@@ -162,7 +166,9 @@ class Drain:
         if claim is not None:
             passed_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
             if claim.tasks:
-                last_s = (claim.tasks[-1].slot_ns - claim.now_ns) / 1e9
+                # Of the account whose work ends first: a slow account must not hold up a fast one.
+                lasts = {task.account: task.slot_ns for task in claim.tasks}
+                last_s = (min(lasts.values()) - claim.now_ns) / 1e9
                 seconds = last_s - passed_s - _AHEAD_S
             elif claim.wake_ns is not None:
                 seconds = claim.wake_ns / 1e9 - passed_s
@@ -187,11 +193,11 @@ class Drain:
         settled = judge(
             task,
             reply,
-            strikes=self._strikes[task.account],
+            strikes=self._strikes.before(task.account, claimed_ns=claim.mono_ns),
             max_attempts=self._max_attempts,
             chance=random.random,
         )
-        self._note_stops(settled)
+        self._note_stops(settled, claim)
         self._outbox.put(settled)
 
     def _reason_to_stay(self, task: Task, claim: Claim, slot_ns: int) -> str | None:
@@ -205,7 +211,7 @@ class Drain:
                 return "halted"
         return None
 
-    def _note_stops(self, settled: Settlement) -> None:
+    def _note_stops(self, settled: Settlement, claim: Claim) -> None:
         task = settled.task
         forever = 2**63
         stops_account = settled.pause_account_s is not None
@@ -214,23 +220,24 @@ class Drain:
             self._halted_ns[f"account/{task.account}"] = forever
         if stops_project:
             self._halted_ns[f"project/{task.project}"] = forever
-        if stops_account or stops_project:
-            self._strikes[task.account] += 1
-        else:
-            self._strikes[task.account] = 0
+        self._strikes.note(
+            task.account, claimed_ns=claim.mono_ns, stopped=stops_account or stops_project
+        )
 
     # -- record -----------------------------------------------------------------------------------
 
     async def _record(self, batch: Sequence[Settlement]) -> None:
         """Record until the ledger confirms, but not beyond the leases: others have it then."""
-        give_up = time.monotonic() + self._lease_s
+        started = time.monotonic()
         while True:
             try:
                 ready = await self._in_thread(lambda: self._ledger.record(batch))
                 break
             except LedgerError as error:
                 _log.warning("record_failed", error=str(error), outcomes=len(batch))
-                if time.monotonic() > give_up or self._stopping:
+                patience_s = _LAST_WORD_S if self._stopping else self._lease_s
+                if time.monotonic() - started > patience_s:
+                    self._lift_halts(batch)
                     return
                 await asyncio.sleep(_LEDGER_AGAIN_S)
         self._lift_halts(batch)

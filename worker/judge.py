@@ -54,10 +54,12 @@ def judge(
     pause_account: float | None = answer.retry_after_s
     pause_project: str | None = None
     rest_project: float | None = None
-    if answer.outcome is Outcome.BACK_OFF and pause_account is None:
+    # A Retry-After of 0 names no time, and the account would knock on at its full rate.
+    if answer.outcome is Outcome.BACK_OFF and not pause_account:
         pause_account = pause_s(strikes, chance=chance)
     elif answer.outcome is Outcome.PAUSE_ACCOUNT:
-        pause_account = min(_MOST_QUOTA_PAUSE_S, QUOTA_PAUSE_S * 2.0 ** min(strikes, 10))
+        quota_s = min(_MOST_QUOTA_PAUSE_S, QUOTA_PAUSE_S * 2.0 ** min(strikes, 10))
+        pause_account = max(quota_s, pause_account or 0.0)
     elif answer.outcome is Outcome.PAUSE_PROJECT:
         pause_project = answer.reason
     elif answer.outcome is Outcome.NOT_APPLIED:

@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import threading
+from types import TracebackType
 from typing import Final
 
 import structlog
@@ -18,7 +20,8 @@ _SHARED: Final = (
 def configure_logs(level: int = logging.WARNING) -> None:
     """Send everything through one JSON renderer.
 
-    Exceptions are named by class only: tracebacks show values of the work at hand.
+    Exceptions are named by class only: tracebacks show values of the work at hand. That goes for
+    those that nobody catches too, and for warnings.
 
     Args:
         level: Least level that is shown.
@@ -42,6 +45,19 @@ def configure_logs(level: int = logging.WARNING) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    logging.captureWarnings(True)  # noqa: FBT003 - logging's own signature
+    sys.excepthook = _say_end
+    threading.excepthook = _say_thread_end
+
+
+def _say_end(
+    kind: type[BaseException], _error: BaseException | None, _trace: TracebackType | None
+) -> None:
+    structlog.get_logger(__name__).critical("process_failed", error=kind.__name__)
+
+
+def _say_thread_end(caught: threading.ExceptHookArgs) -> None:
+    structlog.get_logger(__name__).critical("thread_failed", error=caught.exc_type.__name__)
 
 
 def _error_by_name(

@@ -36,8 +36,7 @@ class Outbox:
         """Add an outcome; one that stops traffic is recorded at once."""
         self._waiting.append(settled)
         self._some.set()
-        urgent = settled.pause_account_s is not None or settled.pause_project is not None
-        if urgent or len(self._waiting) >= MOST_AT_ONCE:
+        if _is_urgent(settled) or len(self._waiting) >= MOST_AT_ONCE:
             self._enough.set()
 
     def close(self) -> None:
@@ -65,7 +64,18 @@ class Outbox:
                 continue
             await self._write(batch)
             del self._waiting[: len(batch)]
-            if not self._waiting and not self._closed:
+            if self._closed:
+                continue
+            if not self._waiting:
                 self._some.clear()
-            if len(self._waiting) < MOST_AT_ONCE and not self._closed:
+            # What came in during the write may be urgent itself.
+            if len(self._waiting) < MOST_AT_ONCE and not any(map(_is_urgent, self._waiting)):
                 self._enough.clear()
+
+
+def _is_urgent(settled: Settlement) -> bool:
+    return (
+        settled.pause_account_s is not None
+        or settled.pause_project is not None
+        or settled.rest_project_s is not None
+    )

@@ -13,7 +13,7 @@ import structlog
 from celery import Celery
 
 from ledger.doorbell import celery_settings
-from ledger.errors import LedgerError
+from ledger.errors import ExpungeError, LedgerError
 from ledger.settings import Settings, load_settings
 from ledger.sweep import Swept
 from worker.app import make_bell
@@ -21,14 +21,17 @@ from worker.logs import configure_logs
 from worker.process import Process, readback_policy
 from worker.stop import StopFlag
 
-__all__ = ["main", "run_steward"]
+__all__ = ["Vigil", "main", "run_steward"]
 
 SWEEP_EVERY_S: Final = 1.0
-_LEASE_S: Final = 5.0
+# Longer than an own drain, or two stewards would take turns in waiting.
+_LEASE_S: Final = 6.0
 _BEAT_EVERY_S: Final = 5.0
-# Work waits and nobody claims: after this long the steward claims by itself.
+# Work waits and nobody claims: after this long the steward claims by itself, in turn with the
+# sweep, and only after a while it keeps still again to see whether the workers are back.
 SILENT_S: Final = 3.0
-_OWN_DRAIN_S: Final = 5.0
+_OWN_DRAIN_S: Final = 3.0
+ALONE_S: Final = 30.0
 _log = structlog.get_logger()
 
 
@@ -42,9 +45,11 @@ def run_steward(settings: Settings, stop: StopFlag) -> None:
     app = Celery("expunge-steward", set_as_current=False, fixups=[])
     app.conf.update(celery_settings(settings.redis_url, socket_timeout_s=1.0))
     bell = make_bell(settings, app)
-    waiting_since: float | None = None
+    vigil = Vigil()
     beaten = float("-inf")
-    while not stop.wait(SWEEP_EVERY_S):
+    pause_s = SWEEP_EVERY_S
+    while not stop.wait(pause_s):
+        pause_s = SWEEP_EVERY_S
         try:
             if time.monotonic() - beaten >= _BEAT_EVERY_S:
                 process.beat()
@@ -57,19 +62,45 @@ def run_steward(settings: Settings, stop: StopFlag) -> None:
         except LedgerError as error:
             _log.warning("sweep_failed", error=str(error))
             continue
-        waiting_since = (waiting_since or time.monotonic()) if swept.due else None
-        if not swept.due:
+        rung = bell() if swept.due else True
+        if not vigil.must_drain(swept, rung=rung, now=time.monotonic()):
             continue
-        bell()
-        if _unanswered(swept, waiting_since):
-            process.drain(budget_s=_OWN_DRAIN_S)
+        try:
+            left = process.drain(budget_s=_OWN_DRAIN_S)
+        except ExpungeError as error:
+            _log.warning("drain_failed", error=str(error))
+            continue
+        if left:
+            pause_s = 0.0
     process.close()
 
 
-def _unanswered(swept: Swept, waiting_since: float | None) -> bool:
-    if waiting_since is None:
-        return False
-    return min(swept.silent_s, time.monotonic() - waiting_since) > SILENT_S
+class Vigil:
+    """Decides when the steward drains by itself: work waits, and the doorbell goes unanswered."""
+
+    def __init__(self) -> None:
+        """Start trusting the broker."""
+        self._waiting_since: float | None = None
+        self._alone_until = float("-inf")
+
+    def must_drain(self, swept: Swept, *, rung: bool, now: float) -> bool:
+        """Say whether to drain now.
+
+        Args:
+            swept: What the sweep saw.
+            rung: The broker took the last ring.
+            now: Seconds of a monotonic clock.
+        """
+        if not swept.due:
+            self._waiting_since = None
+            return False
+        if self._waiting_since is None:
+            self._waiting_since = now
+        silent_s = min(swept.silent_s, now - self._waiting_since)
+        # The steward's own claims end the silence, so from then on it goes by the clock.
+        if silent_s > SILENT_S or (now < self._alone_until and not rung):
+            self._alone_until = now + ALONE_S
+        return now < self._alone_until
 
 
 def main() -> None:

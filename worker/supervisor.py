@@ -92,6 +92,8 @@ def _keep_alive(part: _Part, stop: StopFlag, environment: dict[str, str]) -> Non
         pass_fds=[stop.fd],
         env=environment,
         stdin=subprocess.DEVNULL,
+        # Celery says good-bye there in plain text; our logs are on stderr.
+        stdout=subprocess.DEVNULL,
     )
     part.started = now
 

@@ -4,7 +4,15 @@ from importlib.metadata import PackageNotFoundError, version
 
 import typer
 
-from expunge.cli import configuring, demonstrating, importing, looking, running, submitting
+from expunge.cli import (
+    configuring,
+    demonstrating,
+    importing,
+    looking,
+    pausing,
+    running,
+    submitting,
+)
 from expunge.cli.failing import FailingGroup
 
 __all__ = ["app", "main"]
@@ -44,7 +52,7 @@ def root(
     del debug
 
 
-for part in (submitting, importing, looking, running, demonstrating, configuring):
+for part in (submitting, importing, looking, pausing, running, demonstrating, configuring):
     part.add_to(app)
 
 

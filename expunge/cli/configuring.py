@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from expunge.cli.output import Output, OutputOption, cell, table
+from expunge.cli.output import Output, OutputOption
+from expunge.tables import cell, table
 
 if TYPE_CHECKING:
     from ledger.projects import Project

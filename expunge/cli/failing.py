@@ -1,18 +1,14 @@
 """From errors to exit codes: the message on stderr, a traceback only when asked for."""
 
 import traceback
-from typing import Any, Final
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-__all__ = ["EXIT_INTERRUPTED", "EXIT_PARTLY", "EXIT_REFUSED", "EXIT_UNVERIFIED", "FailingGroup"]
+from expunge.exit_codes import EXIT_INTERRUPTED, EXIT_UNEXPECTED
 
-EXIT_UNEXPECTED: Final = 1
-EXIT_PARTLY: Final = 3
-EXIT_UNVERIFIED: Final = 9
-EXIT_REFUSED: Final = 10
-EXIT_INTERRUPTED: Final = 130
+__all__ = ["FailingGroup"]
 
 
 class FailingGroup(TyperGroup):

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
-from expunge.cli.failing import EXIT_PARTLY
-from expunge.cli.output import Output, OutputOption, show_one, table
-from expunge.cli.progress import bars
+from expunge.cli.output import Output, OutputOption, show_one
 from expunge.cli.values import moment, one_of, one_value
 from expunge.cli.views import receipt_record
+from expunge.exit_codes import EXIT_PARTLY
+from expunge.progress import bars
+from expunge.tables import table
 
 if TYPE_CHECKING:
     from ledger.model import Receipt

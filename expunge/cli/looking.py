@@ -3,6 +3,7 @@
 import typer
 
 from expunge.cli.output import Output, OutputOption, show_many, show_one
+from expunge.cli.pausing import warn_of_pauses
 from expunge.cli.views import LIST_COLUMNS, view_lines
 
 __all__ = ["add_to"]
@@ -25,6 +26,7 @@ def status(
     settings = load_settings()
     with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as ledger:
         view = ledger.status(request_id)
+        warn_of_pauses(ledger)
     show_one(view.as_dict(), output=output, shown=view_lines(view))
 
 
@@ -50,4 +52,5 @@ def list_(
         views = ledger.list_requests(
             state=wanted_state, project=project, kind=wanted_kind, limit=limit
         )
+        warn_of_pauses(ledger)
     show_many([view.as_dict() for view in views], output=output, columns=LIST_COLUMNS)

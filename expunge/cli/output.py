@@ -4,13 +4,15 @@ The format never depends on where the output goes, and nothing is cut or coloure
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
 
-__all__ = ["Output", "OutputOption", "show_many", "show_one", "table"]
+from expunge.tables import cell, table
+
+__all__ = ["Output", "OutputOption", "show_many", "show_one"]
 
 
 class Output(StrEnum):
@@ -63,37 +65,6 @@ def show_many(
         rows = [[cell(_pick(record, name)) for name in columns.values()] for record in records]
         for line in table(list(columns), rows):
             typer.echo(line)
-
-
-def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lay out rows in columns two blanks apart; columns of numbers are set to the right."""
-    body = [list(row) for row in rows]
-    widths = [
-        max([len(heading), *(len(row[place]) for row in body)])
-        for place, heading in enumerate(headings)
-    ]
-    numbers = [
-        bool(body) and all(row[place].replace(",", "").isdigit() for row in body)
-        for place in range(len(headings))
-    ]
-    return [
-        "  ".join(
-            text.rjust(width) if number else text.ljust(width)
-            for text, width, number in zip(row, widths, numbers, strict=True)
-        ).rstrip()
-        for row in [list(headings), *body]
-    ]
-
-
-def cell(value: object) -> str:
-    """Give the text of a value in a table; nothing is a dash."""
-    if value is None or value == "":
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    return str(value)
 
 
 def _pick(record: Mapping[str, Any], name: str) -> object:

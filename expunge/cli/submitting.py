@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 from typer.core import TyperCommand
 
-from expunge.cli.failing import EXIT_PARTLY
 from expunge.cli.output import Output, OutputOption, show_one
-from expunge.cli.progress import bars
 from expunge.cli.values import memory_ids, moment, one_of, one_value
 from expunge.cli.views import receipt_record, view_lines
+from expunge.exit_codes import EXIT_PARTLY
+from expunge.progress import bars
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -110,10 +110,18 @@ class Stack:
         """
         for number, process in enumerate(self._workers, start=1):
             if process.poll() is not None:
-                text = (self.folder / f"worker-{number}.log").read_text(errors="replace")
-                sys.stderr.write(text[-_LOG_TAIL:])
+                self._show_log(number)
                 msg = f"The worker ended with exit code {process.returncode}; its log is above."
                 raise SettingsError(msg)
+
+    def show_logs(self) -> None:
+        """Write the end of each worker's log to stderr; logs hold no ids."""
+        for number, _ in enumerate(self._workers, start=1):
+            self._show_log(number)
+
+    def _show_log(self, number: int) -> None:
+        text = (self.folder / f"worker-{number}.log").read_text(errors="replace")
+        sys.stderr.write(text[-_LOG_TAIL:])
 
     def _end_workers(self) -> None:
         for process in self._workers:

@@ -8,9 +8,11 @@ checked; else memory by memory, all of them or a sample.
 """
 
 import json
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
@@ -24,14 +26,17 @@ from ledger.judging import Verdict, judge_chunk
 from ledger.macs import Macs
 from ledger.policy import draw, parse_verify
 from ledger.schema import chunk, readback, request
-from ledger.states import FINAL_REQUEST_STATES, ChunkState, Kind, RequestState, Sight
+from ledger.states import ChunkState, Kind, RequestState, Sight
 
 __all__ = ["ReadbackPolicy", "advance"]
 
 _CHUNKS_PER_STEP: Final = 200
 _READS_PER_STEP: Final = 200
 _PROBE_AGAIN_S: Final = 5
+# Rounds of "not found, and nobody can tell why" before a doubtful chunk is given up.
+_MOST_DOUBTS: Final = 10
 _NS: Final = 1_000_000_000
+_LIST: Final = {"kind": "list", "item": None, "chunk_id": None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,19 +92,18 @@ class _Step:
 
     def run(self) -> str:
         row = self._conn.execute(
-            select(request).where(request.c.id == self._id).with_for_update()
+            select(request).where(request.c.id == self._id).with_for_update(key_share=True)
         ).first()
-        if row is None or row.state in FINAL_REQUEST_STATES:
-            return "wait"
-        if row.state not in (RequestState.OPEN, RequestState.VERIFYING):
+        if row is None or row.state not in (RequestState.OPEN, RequestState.VERIFYING):
             return "wait"
         if self._settle_probes(row):
             return "again"
+        if row.state == RequestState.VERIFYING:
+            # Whatever is due again already: what was read has to be judged to its end first.
+            return self._go_on_reading(row)
         if row.pending:
-            return "wait"
-        if row.state == RequestState.OPEN:
-            return self._start_reading(row)
-        return self._go_on_reading(row)
+            return self._give_up_missing(row)
+        return self._start_reading(row)
 
     # -- doubtful chunks --------------------------------------------------------------------------
 
@@ -111,11 +115,13 @@ class _Step:
                 chunk.c.request_id == self._id,
                 chunk.c.state == ChunkState.DUE,
                 chunk.c.reading == 1,
-                ~chunk.c.id.in_(
-                    select(readback.c.chunk_id).where(
-                        readback.c.request_id == self._id, readback.c.state != "done"
-                    )
-                ),
+                ~select(readback.c.id)
+                .where(
+                    readback.c.request_id == self._id,
+                    readback.c.chunk_id == chunk.c.id,
+                    readback.c.state != "done",
+                )
+                .exists(),
             )
             .limit(_CHUNKS_PER_STEP)
         ).all()
@@ -142,14 +148,46 @@ class _Step:
         elif Sight.PRESENT in sights:
             # It was not applied, so "not found" was about single ids: send it and bisect.
             values |= {"due_ns": 0, "doubtful": 0}
+        elif one.burnt + 1 >= _MOST_DOUBTS:
+            values |= {
+                "state": ChunkState.DEAD,
+                "due_ns": 0,
+                "burnt": one.burnt + 1,
+                "last_reason": "unverifiable",
+            }
+            self._tally.move(self._id, one.n, out_of="pending", into="unknown")
         else:
-            values |= {"due_ns": self._now + _PROBE_AGAIN_S * _NS}
+            values |= {"due_ns": self._now + _PROBE_AGAIN_S * _NS, "burnt": one.burnt + 1}
         self._conn.execute(update(chunk).where(chunk.c.id == one.id).values(values))
+
+    # -- chunks that are gone ---------------------------------------------------------------------
+
+    def _give_up_missing(self, row: Row[Any]) -> str:
+        """Count ids as unknown whose chunk's row somebody deleted: no call will ever come."""
+        live = self._conn.execute(
+            select(chunk.c.id)
+            .where(
+                chunk.c.request_id == self._id,
+                chunk.c.state.in_((ChunkState.DUE, ChunkState.LEASED)),
+            )
+            .limit(1)
+        ).first()
+        if live is not None:
+            return "wait"
+        self._tally.move(self._id, row.pending, out_of="pending", into="unknown")
+        self._tally.apply(self._conn)
+        append(
+            self._conn,
+            EventType.ORDER_TAMPERED,
+            {"fault": "missing", "ids": row.pending},
+            request_id=self._id,
+        )
+        return "again"
 
     # -- reading back -----------------------------------------------------------------------------
 
     def _start_reading(self, row: Row[Any]) -> str:
-        if not self._delivered(row, limit=1):
+        if not self._delivered(limit=1):
             return "over"
         self._set_state(RequestState.VERIFYING)
         append(
@@ -159,11 +197,11 @@ class _Step:
             request_id=self._id,
         )
         if _by_list(row):
-            self._plan([{"kind": "list", "item": None, "chunk_id": None}], row)
+            self._plan([_LIST], row)
         elif not parse_verify(row.verify_now).full:
             self._plan(self._sample(row), row)
         else:
-            self._plan(self._next_reads(row), row)
+            self._plan(self._next_reads(), row)
         return "wait"
 
     def _go_on_reading(self, row: Row[Any]) -> str:
@@ -178,14 +216,18 @@ class _Step:
             return self._judge_list(row)
         if parse_verify(row.verify_now).full:
             return self._judge_reads(row)
-        return self._judge_sample(row)
+        return self._judge_sample()
 
     def _judge_list(self, row: Row[Any]) -> str:
         seen = self._conn.execute(select(readback).where(readback.c.request_id == self._id)).first()
+        judged = self._delivered(limit=_CHUNKS_PER_STEP)
+        if seen is None and judged:
+            # Nothing is taken for gone that no list was seen without.
+            self._plan([_LIST], row)
+            return "wait"
         if seen is None:
             return self._end_of_reading()
         ids = set(json.loads(seen.seen)) if seen.seen else set()
-        judged = self._delivered(row, limit=_CHUNKS_PER_STEP)
         for one in judged:
             if row.kind != Kind.MEMORIES:
                 sights = [Sight(seen.sight)]
@@ -207,13 +249,13 @@ class _Step:
             self._judge(one, sights)
         self._forget_reads()
         self._tally.apply(self._conn)
-        reads = self._next_reads(row)
+        reads = self._next_reads()
         if reads:
             self._plan(reads, row)
             return "wait"
         return self._end_of_reading()
 
-    def _judge_sample(self, row: Row[Any]) -> str:
+    def _judge_sample(self) -> str:
         reads = self._read_chunks()
         if any(Sight.PRESENT in sights for _, sights in reads):
             # One lie is enough to stop believing the answers of this request.
@@ -233,7 +275,7 @@ class _Step:
             self._tally.move(self._id, unknown, out_of=was, into="unknown")
         self._tally.apply(self._conn)
         self._forget_reads()
-        some = [one.id for one in self._delivered(row, limit=_CHUNKS_PER_STEP)]
+        some = [one.id for one in self._delivered(limit=_CHUNKS_PER_STEP)]
         if some:
             self._conn.execute(
                 update(chunk).where(chunk.c.id.in_(some)).values(state=ChunkState.DONE, reading=0)
@@ -268,34 +310,31 @@ class _Step:
     # -- which reads ------------------------------------------------------------------------------
 
     def _sample(self, row: Row[Any]) -> list[dict[str, Any]]:
-        size = parse_verify(row.verify_now).sample or 0
+        """Draw among the ids that were delivered, in the order of their places."""
+        delivered = self._conn.execute(
+            select(chunk.c.id, chunk.c.n)
+            .where(chunk.c.request_id == self._id, chunk.c.state == ChunkState.DELIVERED)
+            .order_by(chunk.c.first, chunk.c.no)
+        ).all()
         drawn = draw(
             request_id=self._id,
             generation=row.generation,
-            population=row.unique_ids,
-            size=size,
+            population=sum(one.n for one in delivered),
+            size=parse_verify(row.verify_now).sample or 0,
         )
         reads = []
-        for place in drawn:
-            for one in self._conn.execute(
-                select(chunk.c.id, chunk.c.first, chunk.c.n, chunk.c.places).where(
-                    chunk.c.request_id == self._id,
-                    chunk.c.state == ChunkState.DELIVERED,
-                    chunk.c.first <= place,
-                    # Parts keep their order, so a part that holds the place starts at most one
-                    # submitted chunk before it.
-                    chunk.c.first > place - row.chunk_size,
-                )
-            ):
-                own = json.loads(one.places) if one.places else range(one.first, one.first + one.n)
-                if place in own:
-                    reads.append({"kind": "id", "item": own.index(place), "chunk_id": one.id})
+        ends = list(accumulate(one.n for one in delivered))
+        for index in drawn:
+            position = bisect_right(ends, index)
+            one = delivered[position]
+            item = index - (ends[position] - one.n)
+            reads.append({"kind": "id", "item": item, "chunk_id": one.id})
         return reads
 
-    def _next_reads(self, row: Row[Any]) -> list[dict[str, Any]]:
+    def _next_reads(self) -> list[dict[str, Any]]:
         """Reads of the next delivered chunks, so many that there are 200 or one whole chunk."""
         reads: list[dict[str, Any]] = []
-        for one in self._delivered(row, limit=_CHUNKS_PER_STEP):
+        for one in self._delivered(limit=_CHUNKS_PER_STEP):
             if reads and len(reads) + one.n > _READS_PER_STEP:
                 break
             reads += [{"kind": "id", "item": item, "chunk_id": one.id} for item in range(one.n)]
@@ -336,11 +375,11 @@ class _Step:
         rows = self._conn.execute(select(chunk).where(chunk.c.id.in_(list(sights)))).all()
         return [(one, sights[one.id]) for one in rows]
 
-    def _delivered(self, row: Row[Any], *, limit: int) -> Sequence[Row[Any]]:
+    def _delivered(self, *, limit: int) -> Sequence[Row[Any]]:
         return self._conn.execute(
             select(chunk)
             .where(
-                chunk.c.request_id == row.id,
+                chunk.c.request_id == self._id,
                 chunk.c.state == ChunkState.DELIVERED,
             )
             .order_by(chunk.c.no)

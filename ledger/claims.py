@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import Connection, Row, Select, Table, func, insert, null, select, update
 
 from ledger.canonical import canonical
-from ledger.checks import OrderCheck, bury_tampered
+from ledger.checks import OrderCheck, bury_tampered, may_delete
 from ledger.clock import wall_us
 from ledger.engine import Database
 from ledger.events import EventType, append
@@ -76,14 +76,16 @@ class _Claiming:
         self._now = database.clock.now_ns(conn)
         self._mono = time.monotonic_ns()
         self._tasks: list[Task] = []
+        self._tampered: list[tuple[Row[Any], str]] = []
         self._wakes: list[int] = []
 
     def run(self, capacity: int) -> Claim:
         self._promote()
-        names = self._conn.execute(select(account.c.name).order_by(account.c.name)).scalars().all()
-        for name in names:
+        for row in self._lock_accounts():
             if len(self._tasks) < capacity:
-                self._claim_account(name, capacity - len(self._tasks))
+                self._claim_account(row, capacity - len(self._tasks))
+        for row, fault in self._tampered:
+            bury_tampered(self._conn, row, fault)
         self._note_waiting()
         wake = min(self._wakes, default=None)
         return Claim(
@@ -100,14 +102,23 @@ class _Claiming:
             .where(chunk.c.state == ChunkState.DUE, chunk.c.due_ns > 0, chunk.c.due_ns <= self._now)
             .order_by(chunk.c.due_ns)
             .limit(_PROMOTED_AT_ONCE)
-            .with_for_update(skip_locked=True)
+            .with_for_update(key_share=True, skip_locked=True)
         )
         self._conn.execute(update(chunk).where(chunk.c.id.in_(ripe)).values(due_ns=0))
 
-    def _claim_account(self, name: str, capacity: int) -> None:
-        row = self._conn.execute(
-            select(account).where(account.c.name == name).with_for_update()
-        ).one()
+    def _lock_accounts(self) -> list[Row[Any]]:
+        """Lock the accounts by name, as `record` does; who waited longest is served first."""
+        names = self._conn.execute(select(account.c.name)).scalars().all()
+        rows = [
+            self._conn.execute(
+                select(account).where(account.c.name == name).with_for_update(key_share=True)
+            ).one()
+            for name in sorted(names)
+        ]
+        return sorted(rows, key=lambda row: row.claimed_ns)
+
+    def _claim_account(self, row: Row[Any], capacity: int) -> None:
+        name = row.name
         if row.paused_until_ns > self._now:
             self._wakes.append(row.paused_until_ns)
             return
@@ -117,8 +128,15 @@ class _Claiming:
             return
         deletions = {lane: self._due_chunks(name, lane, wanted) for lane in Lane}
         reads = {lane: self._due_readbacks(name, lane, wanted) for lane in Lane}
+        free = book(
+            next_slot_ns=row.next_slot_ns,
+            now_ns=self._now,
+            lead_ns=self._lead_ns,
+            interval=row.interval_ns,
+            wanted=wanted,
+        )
         picked = pick(
-            slots=wanted,
+            slots=len(free.slots),
             booked=row.booked,
             read_credit=row.read_credit,
             deletions=deletions,
@@ -133,7 +151,7 @@ class _Claiming:
         )
         if not booking.slots:
             return
-        work = picked.work[: len(booking.slots)]
+        work = picked.work
         tags = {
             column: max(
                 [
@@ -182,7 +200,8 @@ class _Claiming:
             )
             .order_by(chunk.c.urgency, chunk.c.tag)
         )
-        return self._runnable(query.join(request, request.c.id == chunk.c.request_id), limit, chunk)
+        query = query.join(request, request.c.id == chunk.c.request_id).where(may_delete())
+        return self._runnable(query, limit, chunk)
 
     def _due_readbacks(self, name: str, lane: Lane, limit: int) -> Sequence[Row[Any]]:
         query = (
@@ -224,7 +243,7 @@ class _Claiming:
                 project.c.open_until_ns <= self._now,
             )
             .limit(limit)
-            .with_for_update(of=table, skip_locked=True)
+            .with_for_update(key_share=True, of=table, skip_locked=True)
         )
         return self._conn.execute(query).all()
 
@@ -247,7 +266,7 @@ class _Claiming:
         for row, slot in zip(work, slots, strict=True):
             fault = self._check.fault(row)
             if fault is not None:
-                bury_tampered(self._conn, row, fault)
+                self._tampered.append((row, fault))
                 continue
             taken.append(self._task(row, slot, len(self._tasks) + len(taken)))
         if not taken:
@@ -333,7 +352,11 @@ class _Claiming:
 
 
 def intent_digest(tasks: Sequence[Task]) -> str:
-    """Hash what a claim is about to do: SHA-256 over one canonical JSON line per call."""
+    """Hash what a claim is about to do: SHA-256 over one canonical JSON line per call.
+
+    A line holds what the attempt's row holds: place, call, request, generation, chunk (None for a
+    read-back), read-back (None for a deletion), fencing token, and the slot as text.
+    """
     digest = hashlib.sha256()
     for task in tasks:
         line = [
@@ -341,7 +364,7 @@ def intent_digest(tasks: Sequence[Task]) -> str:
             task.call,
             task.request_id,
             task.generation,
-            task.chunk_id,
+            task.chunk_id if task.readback_id is None else None,
             task.readback_id,
             task.fence,
             str(task.slot_ns),

@@ -22,6 +22,7 @@ class Part:
     state: ChunkState
     due_ns: int = 0
     sightings: int = 0
+    doubtful: int = 0
     last_reason: str | None = None
 
 
@@ -35,7 +36,9 @@ def divide(conn: Connection, macs: Macs, parent: Row[Any], parts: Sequence[Part]
         parts: Two or more, none empty.
     """
     number = conn.execute(
-        select(request.c.next_no).where(request.c.id == parent.request_id).with_for_update()
+        select(request.c.next_no)
+        .where(request.c.id == parent.request_id)
+        .with_for_update(key_share=True)
     ).scalar_one()
     kind = conn.execute(
         select(request.c.kind).where(request.c.id == parent.request_id)
@@ -79,6 +82,7 @@ def divide(conn: Connection, macs: Macs, parent: Row[Any], parts: Sequence[Part]
                 "mac": macs.chunk(fields),
                 "due_ns": part.due_ns,
                 "sightings": part.sightings,
+                "doubtful": part.doubtful,
                 "was_absent": parent.was_absent,
                 "last_reason": part.last_reason,
             }

@@ -1,12 +1,13 @@
 """The end of a generation: one final state, with how surely it is known."""
 
+from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
 from ledger.clock import wall_us
 from ledger.events import EventType, append
-from ledger.macs import Macs, chained, same
+from ledger.macs import ChunkFields, Macs, chained, same
 from ledger.model import COUNT_NAMES
 from ledger.policy import parse_verify
 from ledger.schema import chunk, request
@@ -18,16 +19,20 @@ __all__ = ["certainty_of", "chain_is_whole", "finish", "result_of"]
 def chain_is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
     """Check the closing MAC: are the submitted chunks all there, and only they?"""
     row = conn.execute(
-        select(request.c.chunks, request.c.closing_mac).where(request.c.id == request_id)
+        select(request.c.kind, request.c.chunks, request.c.closing_mac).where(
+            request.c.id == request_id
+        )
     ).one()
+    names = [field.name for field in fields(ChunkFields) if field.name != "kind"]
     stored = conn.execution_options(yield_per=1_000).execute(
-        select(chunk.c.mac)
+        select(*(chunk.c[name] for name in names))
         .where(chunk.c.request_id == request_id, chunk.c.parent.is_(None))
         .order_by(chunk.c.no)
     )
     chain, n = b"", 0
-    for (mac,) in stored:
-        chain = chained(chain, mac)
+    for one in stored:
+        # Made anew: what stands in the row may have been changed after its call.
+        chain = chained(chain, macs.chunk(ChunkFields(kind=row.kind, **one._mapping)))  # noqa: SLF001 - SQLAlchemy's name
         n += 1
     return n == row.chunks and same(row.closing_mac, macs.closing(request_id, n, chain))
 
@@ -41,7 +46,9 @@ def finish(conn: Connection, request_id: str, *, whole: bool, second_look_s: flo
         whole: Whether its closing MAC holds; if not it ends `failed`, whatever the counts say.
         second_look_s: Seconds until a purge is looked at once more.
     """
-    row = conn.execute(select(request).where(request.c.id == request_id).with_for_update()).one()
+    row = conn.execute(
+        select(request).where(request.c.id == request_id).with_for_update(key_share=True)
+    ).one()
     if row.finished_at is not None or row.pending:
         return
     result = result_of(row) if whole else Result.FAILED
@@ -96,7 +103,7 @@ def certainty_of(row: Row[Any]) -> Certainty:
     if row.unknown:
         return Certainty.UNVERIFIABLE
     policy = parse_verify(row.verify_now)
-    if policy.none:
+    if policy.none or (policy.full and row.acknowledged):
         return Certainty.ACKNOWLEDGED
     return Certainty.VERIFIED if policy.full else Certainty.SAMPLED
 

@@ -21,6 +21,8 @@ __all__ = ["Header", "make_header"]
 
 _CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _MAX_KEY: Final = 200
+_FIRST_YEAR: Final = 1971
+_LAST_YEAR: Final = 9998
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -130,6 +132,9 @@ def _fingerprint(order: Order, macs: Macs) -> str:
 def _aware(moment: datetime | None, name: str) -> datetime | None:
     if moment is not None and moment.tzinfo is None:
         msg = f"{name} has no time zone; write it like 2026-11-22T10:00:00+01:00."
+        raise RequestError(msg)
+    if moment is not None and not _FIRST_YEAR <= moment.year <= _LAST_YEAR:
+        msg = f"{name} is not between the years {_FIRST_YEAR} and {_LAST_YEAR}; check its form."
         raise RequestError(msg)
     return moment
 

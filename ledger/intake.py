@@ -258,6 +258,8 @@ class Intake:
             self._still_receiving(conn)
         else:
             self._insert_header(conn)
+        if self._next_no < self._stored:
+            raise _conflict(self._id)
         now = wall_us()
         not_before = self._header.fields.not_before
         waits = not_before is not None and not_before > now
@@ -308,7 +310,7 @@ class Intake:
     def _still_receiving(self, conn: Connection) -> None:
         """Lock the request's row, and see how far a stream under the same key has come."""
         state = conn.execute(
-            select(request.c.state).where(request.c.id == self._id).with_for_update()
+            select(request.c.state).where(request.c.id == self._id).with_for_update(key_share=True)
         ).scalar_one()
         if state == RequestState.CANCELLED:
             msg = (
@@ -318,8 +320,7 @@ class Intake:
             raise ConflictError(msg)
         if state != RequestState.RECEIVING:
             raise _ClosedByOtherError
-        if self._known_state is not None:
-            self._stored = _submitted(conn, self._id)
+        self._stored = _submitted(conn, self._id)
 
     def _insert_header(self, conn: Connection) -> None:
         header = self._header
@@ -389,12 +390,10 @@ class Intake:
 
 
 def _submitted(conn: Connection, request_id: str) -> int:
-    counting = (
-        select(func.count())
-        .select_from(chunk)
-        .where(chunk.c.request_id == request_id, chunk.c.parent.is_(None))
-    )
-    return int(conn.execute(counting).scalar_one())
+    # Numbered without gaps, and nothing is divided before all are there.
+    last = select(func.max(chunk.c.no)).where(chunk.c.request_id == request_id)
+    found = conn.execute(last).scalar()
+    return 0 if found is None else int(found) + 1
 
 
 def _conflict(request_id: str) -> ConflictError:

@@ -55,15 +55,17 @@ def pick(
     for place in range(slots):
         bulk_first = (booked + place) % BULK_EVERY == BULK_EVERY - 1
         order = (Lane.BULK, Lane.ERASURE) if bulk_first else (Lane.ERASURE, Lane.BULK)
-        deletion_lane = next((lane for lane in order if waiting[lane]), None)
-        read_lane = next((lane for lane in order if looking[lane]), None)
-        if read_lane is not None and (deletion_lane is None or credit >= QUARTERS):
-            work.append(looking[read_lane].popleft())
-            if deletion_lane is not None:
-                credit -= QUARTERS
-        elif deletion_lane is not None:
-            work.append(waiting[deletion_lane].popleft())
-            credit = min(credit + 1, MOST_CREDIT)
-        else:
+        must_pay = any(waiting.values())
+        may_look = credit >= QUARTERS or not must_pay
+        # The lane comes first: or the erasures' read-backs would take the bulk lane's slots, since
+        # five goes into ten.
+        lane = next((one for one in order if waiting[one] or (looking[one] and may_look)), None)
+        if lane is None:
             break
+        if looking[lane] and may_look:
+            work.append(looking[lane].popleft())
+            credit -= QUARTERS if must_pay else 0
+        else:
+            work.append(waiting[lane].popleft())
+            credit = min(credit + 1, MOST_CREDIT)
     return Picked(work=tuple(work), read_credit=credit)

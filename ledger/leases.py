@@ -28,7 +28,9 @@ def _hold(conn: Connection, database: Database, name: str, owner: str, seconds: 
     until = now + int(seconds * 1_000_000_000)
     if insert_missing(conn, lease, name=name, owner=owner, until_ns=until, token=1):
         return True
-    row = conn.execute(select(lease).where(lease.c.name == name).with_for_update()).one()
+    row = conn.execute(
+        select(lease).where(lease.c.name == name).with_for_update(key_share=True)
+    ).one()
     if row.owner != owner and row.until_ns > now:
         return False
     conn.execute(

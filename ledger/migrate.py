@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from ledger.engine import Database
 from ledger.errors import LedgerError, SchemaError
@@ -19,6 +19,7 @@ from ledger.errors import LedgerError, SchemaError
 __all__ = ["check_schema", "upgrade"]
 
 _SCRIPTS: Final = Path(__file__).with_name("migrations")
+_ONE_AT_A_TIME: Final = 0x657870756E6765  # a number of our own among the server's advisory locks
 
 
 def upgrade(url: str) -> str:
@@ -75,6 +76,9 @@ def _revision(conn: Connection) -> str | None:
 
 
 def _upgrade(conn: Connection, clock_source: str) -> str:
+    if conn.dialect.name == "postgresql":
+        # Several hosts of one release start at the same moment; SQLite has one writer anyway.
+        conn.execute(select(func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
     config = Config()
     config.set_main_option("script_location", str(_SCRIPTS).replace("%", "%%"))
     config.attributes["connection"] = conn

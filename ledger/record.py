@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, insert, or_, select, update
 
 from ledger.canonical import canonical
 from ledger.clock import wall_us
@@ -21,7 +21,7 @@ from ledger.events import EventType, append
 from ledger.macs import Macs
 from ledger.policy import draw, parse_verify
 from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
-from ledger.states import ChunkState
+from ledger.states import ChunkState, RequestState
 from ledger.tasks import (
     Dead,
     Delivered,
@@ -38,6 +38,7 @@ __all__ = ["PROBES", "record"]
 
 PROBES: Final = 3
 _NS: Final = 1_000_000_000
+_MOST_CODE: Final = 2**53
 
 
 def record(database: Database, macs: Macs, settlements: Sequence[Settlement]) -> list[str]:
@@ -69,6 +70,8 @@ class _Recording:
         self._tally = Tally()
         self._stale: set[tuple[str, int]] = set()
         self._unverified: set[str] = set()
+        self._to_halve: list[int | None] = []
+        self._to_probe: list[int | None] = []
 
     def run(self, settlements: Sequence[Settlement]) -> list[str]:
         # Locks in one order everywhere: accounts, projects, chunks and read-backs, requests.
@@ -82,10 +85,15 @@ class _Recording:
                 else self._settle_readback(settled)
             )
             if not kept:
+                # Counted when its lease lapsed, or when it was recorded the first time.
                 self._stale.add((settled.task.claim, settled.task.place))
-            if not isinstance(settled.move, Unsent):
+            elif not isinstance(settled.move, Unsent):
                 self._tally.add(settled.task.request_id, "attempts")
         self._tally.apply(self._conn)
+        for chunk_id in self._to_halve:
+            self._halve(chunk_id)
+        for chunk_id in self._to_probe:
+            self._plan_probes(chunk_id)
         self._close_attempts(settlements)
         self._append_event(settlements)
         return self._ready(settlements)
@@ -113,7 +121,7 @@ class _Recording:
                 continue
             seconds, reason = pauses[name]
             row = self._conn.execute(
-                select(account).where(account.c.name == name).with_for_update()
+                select(account).where(account.c.name == name).with_for_update(key_share=True)
             ).one()
             until = max(row.paused_until_ns, self._now + int(seconds * _NS))
             self._conn.execute(
@@ -193,10 +201,11 @@ class _Recording:
         self._tally.move(task.request_id, n, out_of="pending", into=into)
         if isinstance(move, Retry):
             self._tally.add(task.request_id, "retried")
+        # Both need the request's row, which comes after all chunks in the order of locks.
         if isinstance(move, Split):
-            self._halve(task.chunk_id)
+            self._to_halve.append(task.chunk_id)
         if isinstance(move, Probe):
-            self._plan_probes(task.chunk_id)
+            self._to_probe.append(task.chunk_id)
         return True
 
     def _chunk_values(self, settled: Settlement) -> tuple[str, dict[str, Any]]:
@@ -237,7 +246,15 @@ class _Recording:
             self._conn,
             self._macs,
             parent,
-            [Part(items=half, state=ChunkState.DUE, sightings=parent.sightings) for half in halves],
+            [
+                Part(
+                    items=half,
+                    state=ChunkState.DUE,
+                    sightings=parent.sightings,
+                    doubtful=parent.doubtful,
+                )
+                for half in halves
+            ],
         )
 
     def _plan_probes(self, chunk_id: int | None) -> None:
@@ -312,16 +329,21 @@ class _Recording:
     def _close_attempts(self, settlements: Sequence[Settlement]) -> None:
         for settled in settlements:
             task = settled.task
+            late = (task.claim, task.place) in self._stale
+            own = [attempt.c.claim == task.claim, attempt.c.place == task.place]
+            if late:
+                # Not when the same was recorded before, and only the confirmation got lost.
+                own.append(or_(attempt.c.outcome.is_(None), attempt.c.reason == "lease_lapsed"))
             self._conn.execute(
                 update(attempt)
-                .where(attempt.c.claim == task.claim, attempt.c.place == task.place)
+                .where(*own)
                 .values(
                     outcome=settled.outcome,
                     reason=settled.reason,
                     http_status=settled.http_status,
-                    code=settled.code,
+                    code=_code(settled),
                     took_us=settled.took_us,
-                    stale=int((task.claim, task.place) in self._stale),
+                    stale=int(late),
                 )
             )
 
@@ -334,7 +356,7 @@ class _Recording:
                 settled.outcome,
                 settled.reason,
                 settled.http_status,
-                settled.code,
+                _code(settled),
                 (settled.task.claim, settled.task.place) in self._stale,
             ]
             digest.update(canonical(line) + b"\n")
@@ -360,10 +382,17 @@ class _Recording:
         probed = {s.task.request_id for s in settlements if s.task.probe}
         rows = self._conn.execute(
             select(request.c.id).where(
-                request.c.id.in_(moved), request.c.pending == 0, request.c.finished_at.is_(None)
+                request.c.id.in_(moved),
+                or_(request.c.pending == 0, request.c.state == RequestState.VERIFYING),
+                request.c.finished_at.is_(None),
             )
         )
         return sorted({row.id for row in rows} | probed)
+
+
+def _code(settled: Settlement) -> int | None:
+    """Give the answer's code, unless it is a number that neither a column nor an event can hold."""
+    return settled.code if settled.code is not None and abs(settled.code) < _MOST_CODE else None
 
 
 def _id_list(ids: frozenset[str]) -> str | None:

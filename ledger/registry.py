@@ -50,7 +50,10 @@ def account_of(conn: Connection, project_name: str) -> str:
     Raises:
         RequestError: No such project is registered.
     """
-    found = conn.execute(select(project.c.account).where(project.c.name == project_name)).scalar()
+    found = None
+    if project_name.isprintable():  # else PostgreSQL may refuse the very question
+        query = select(project.c.account).where(project.c.name == project_name)
+        found = conn.execute(query).scalar()
     if found is None:
         msg = (
             f"There is no project {project_name!r}; `expunge config show` lists those that are "

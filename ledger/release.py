@@ -26,7 +26,7 @@ def place_in_line(conn: Connection, project_name: str, account_name: str, lane: 
     )
     now = conn.execute(select(served).where(account.c.name == account_name)).scalar_one()
     end = conn.execute(
-        select(tail).where(project.c.name == project_name).with_for_update()
+        select(tail).where(project.c.name == project_name).with_for_update(key_share=True)
     ).scalar_one()
     start: int = max(now, end)
     conn.execute(update(project).where(project.c.name == project_name).values({tail: start + n}))
@@ -43,10 +43,11 @@ def release_chunks(database: Database, request_id: str) -> None:
 
 
 def _release_some(conn: Connection, request_id: str) -> bool:
+    # Locked, or a second one would put chunks back that were claimed and parked again meanwhile.
     row = conn.execute(
-        select(request.c.state, request.c.releasing, request.c.held).where(
-            request.c.id == request_id
-        )
+        select(request.c.state, request.c.releasing, request.c.held)
+        .where(request.c.id == request_id)
+        .with_for_update(key_share=True)
     ).first()
     if row is None or row.state != RequestState.OPEN or not row.releasing or row.held:
         return False

@@ -335,6 +335,14 @@ attempt = Table(
     CheckConstraint("call IN ('delete', 'list', 'read')", name="call_known"),
     CheckConstraint("(chunk_id IS NULL) <> (readback_id IS NULL)", name="attempt_of_one_thing"),
     Index("attempt_of_request", "request_id"),
+    # The few whose calls are under way: what a lapsed lease closes.
+    Index(
+        "attempt_open",
+        "request_id",
+        "fence",
+        sqlite_where=text("outcome IS NULL"),
+        postgresql_where=text("outcome IS NULL"),
+    ),
 )
 
 event = Table(

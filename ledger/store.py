@@ -17,6 +17,7 @@ from ledger.macs import Macs
 from ledger.migrate import check_schema
 from ledger.model import Order, RequestView
 from ledger.pauses import Pause, pauses, resume_project
+from ledger.postpone import postpone
 from ledger.record import record
 from ledger.registry import account_of, register
 from ledger.states import Kind, RequestState
@@ -158,6 +159,10 @@ class Ledger:
             lead_ns=int(lead_s * _NS),
             lease_ns=int(lease_s * _NS),
         )
+
+    def postpone(self, account: str, *, by_ns: int) -> None:
+        """Move an account's next slot, after a call that departed late (`ledger.postpone`)."""
+        self._database.write(lambda conn: postpone(conn, account, by_ns=by_ns))
 
     def record(self, settlements: Sequence[Settlement]) -> list[str]:
         """Write outcomes (`ledger.record`); gives requests to `advance`."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, update
 
 from ledger.advance import ReadbackPolicy, advance
+from ledger.checks import may_delete
 from ledger.clock import wall_us
 from ledger.counting import Tally
 from ledger.engine import Database
@@ -115,7 +116,7 @@ def _lapse(conn: Connection, database: Database, max_attempts: int) -> int:
             .where(table.c.state == "leased", table.c.lease_until_ns <= now)
             .order_by(table.c.lease_until_ns)
             .limit(_LAPSED_AT_ONCE)
-            .with_for_update(skip_locked=True)
+            .with_for_update(key_share=True, skip_locked=True)
         )
     ]
     for table, row in lapsed:
@@ -138,11 +139,17 @@ def _lapse(conn: Connection, database: Database, max_attempts: int) -> int:
         which = attempt.c.chunk_id if table is chunk else attempt.c.readback_id
         conn.execute(
             update(attempt)
-            .where(which == row.id, attempt.c.fence == row.fence, attempt.c.outcome.is_(None))
+            .where(
+                attempt.c.request_id == row.request_id,
+                which == row.id,
+                attempt.c.fence == row.fence,
+                attempt.c.outcome.is_(None),
+            )
             .values(outcome="unknown", reason="lease_lapsed")
         )
         tally.add(row.request_id, "attempts")
-        tally.add(row.request_id, "retried")
+        if table is chunk and values["state"] == "due":
+            tally.add(row.request_id, "retried")
     tally.apply(conn)
     if lapsed:
         append(conn, EventType.LEASES_LAPSED, {"calls": len(lapsed), "given_up": dead})
@@ -154,9 +161,13 @@ def _open_scheduled(conn: Connection) -> list[str]:
     ids = list(
         conn.execute(
             select(request.c.id)
-            .where(request.c.state == RequestState.SCHEDULED, request.c.not_before <= now)
+            .where(
+                request.c.state == RequestState.SCHEDULED,
+                request.c.finished_at.is_(None),
+                request.c.not_before <= now,
+            )
             .limit(_REQUESTS_AT_ONCE)
-            .with_for_update(skip_locked=True)
+            .with_for_update(key_share=True, skip_locked=True)
         ).scalars()
     )
     if ids:
@@ -174,6 +185,7 @@ def _releasing(conn: Connection) -> list[str]:
             select(request.c.id)
             .where(
                 request.c.state == RequestState.OPEN,
+                request.c.finished_at.is_(None),
                 request.c.releasing == 1,
                 request.c.held == 0,
             )
@@ -183,15 +195,25 @@ def _releasing(conn: Connection) -> list[str]:
 
 
 def _cancel_stale(conn: Connection) -> None:
-    """Cancel streams that made no progress for a day: their sender is gone."""
+    """Cancel streams that made no progress for a day: their sender is gone.
+
+    Its key is free again: nothing was accepted under it.
+    """
     now = wall_us()
     conn.execute(
         update(request)
         .where(
             request.c.state == RequestState.RECEIVING,
+            request.c.finished_at.is_(None),
             request.c.touched_at < now - _RECEIVING_FOR_US,
         )
-        .values(state=RequestState.CANCELLED, result="cancelled", finished_at=now, touched_at=now)
+        .values(
+            state=RequestState.CANCELLED,
+            result="cancelled",
+            finished_at=now,
+            touched_at=now,
+            idempotency_ref=None,
+        )
     )
 
 
@@ -202,12 +224,17 @@ def _stuck(conn: Connection) -> list[str]:
         .where(readback.c.request_id == request.c.id, readback.c.state != "done")
         .exists()
     )
+    # A chunk's probes are forgotten when they are judged.
     probed = (
+        select(readback.c.id)
+        .where(readback.c.request_id == request.c.id, readback.c.purpose == "probe")
+        .exists()
+    )
+    underway = (
         select(chunk.c.id)
         .where(
             chunk.c.request_id == request.c.id,
-            chunk.c.state == ChunkState.DUE,
-            chunk.c.reading == 1,
+            chunk.c.state.in_((ChunkState.DUE, ChunkState.LEASED)),
         )
         .exists()
     )
@@ -216,7 +243,8 @@ def _stuck(conn: Connection) -> list[str]:
             select(request.c.id)
             .where(
                 request.c.state.in_((RequestState.OPEN, RequestState.VERIFYING)),
-                or_(request.c.pending == 0, probed),
+                request.c.finished_at.is_(None),
+                or_(request.c.state == RequestState.VERIFYING, probed, ~underway),
                 ~reading,
             )
             .limit(_REQUESTS_AT_ONCE)
@@ -227,9 +255,13 @@ def _stuck(conn: Connection) -> list[str]:
 def _waiting(conn: Connection, database: Database) -> tuple[bool, float]:
     now = database.clock.now_ns(conn)
     due = or_(
-        _runnable(chunk, chunk.c.state == ChunkState.DUE, chunk.c.due_ns == 0),
+        _runnable(chunk, chunk.c.state == ChunkState.DUE, chunk.c.due_ns == 0, may_delete()),
         _runnable(
-            chunk, chunk.c.state == ChunkState.DUE, chunk.c.due_ns > 0, chunk.c.due_ns <= now
+            chunk,
+            chunk.c.state == ChunkState.DUE,
+            chunk.c.due_ns > 0,
+            chunk.c.due_ns <= now,
+            may_delete(),
         ),
         _runnable(readback, readback.c.state == "due", readback.c.due_ns <= now),
     )

@@ -19,7 +19,10 @@ def view_request(conn: Connection, request_id: str) -> RequestView:
     Raises:
         NotFoundError: There is none with this id.
     """
-    row = conn.execute(select(request).where(request.c.id == request_id)).first()
+    row = None
+    # What no database can hold is no request either.
+    if request_id.isprintable():
+        row = conn.execute(select(request).where(request.c.id == request_id)).first()
     if row is None:
         msg = (
             "There is no request with this id in this ledger; `expunge list` shows those there "
@@ -38,7 +41,10 @@ def list_requests(
     limit: int,
 ) -> list[RequestView]:
     """Show the newest requests that match, newest first."""
-    query = select(request).order_by(request.c.created_at.desc(), request.c.id).limit(limit)
+    if project is not None and not project.isprintable():
+        return []
+    newest = (request.c.created_at.desc(), request.c.id.desc())
+    query = select(request).order_by(*newest).limit(max(0, limit))
     for column, value in (("state", state), ("project", project), ("kind", kind)):
         if value is not None:
             query = query.where(request.c[column] == value)

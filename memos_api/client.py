@@ -17,6 +17,7 @@ from memos_api.transport import build_http_client
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Callable
     from types import TracebackType
 
 __all__ = ["Call", "MemosClient", "Reply", "delete_call", "list_call", "read_call"]
@@ -119,11 +120,16 @@ class MemosClient:
         if http is not None:
             await http.aclose()
 
-    async def send(self, call: Call) -> Reply:
+    async def send(self, call: Call, *, leaves: Callable[[], None] | None = None) -> Reply:
         """Send *call* once, and tell what came of it.
 
         Nothing that the network or the server does raises: it becomes an outcome. Nothing is ever
         sent a second time.
+
+        Args:
+            call: Encoded before.
+            leaves: Called when the call has its connection and departs, which is later than now
+                when one has to be made first; not called when it never gets one.
 
         Raises:
             RuntimeError: The client is not open.
@@ -135,7 +141,7 @@ class MemosClient:
             answer = _local(Outcome.REFUSED, "id_not_addressable")
             return Reply(answer=answer, sight=Sight.UNKNOWN, seconds=0.0)
         started = time.monotonic()
-        departure = Departure()
+        departure = Departure(leaves)
         token = CURRENT.set(departure)
         try:
             async with asyncio.timeout(self._deadline_s):

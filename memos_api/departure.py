@@ -10,9 +10,12 @@ from __future__ import annotations
 
 from contextvars import ContextVar
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["CURRENT", "Departure", "ResendRefusedError", "Stage", "trace_departures"]
 
@@ -33,12 +36,13 @@ class ResendRefusedError(Exception):
 class Departure:
     """One call on its way; filled in by the trace signals of the transport."""
 
-    __slots__ = ("connections", "stage")
+    __slots__ = ("_leaves", "connections", "stage")
 
-    def __init__(self) -> None:
-        """Start with nothing seen."""
+    def __init__(self, leaves: Callable[[], None] | None = None) -> None:
+        """Start with nothing seen; *leaves* is called when the call has its connection."""
         self.stage = Stage.UNSEEN
         self.connections = 0
+        self._leaves = leaves
 
     @property
     def surely_not_sent(self) -> bool:
@@ -54,7 +58,13 @@ class Departure:
         self.connections += 1
         if self.connections > 1:
             raise ResendRefusedError
+        self.reach(stage)
+
+    def reach(self, stage: Stage) -> None:
+        """Note how far the call came."""
         self.stage = stage
+        if stage is Stage.CONNECTED and self._leaves is not None:
+            self._leaves()
 
 
 CURRENT: ContextVar[Departure] = ContextVar("memos_api_departure")
@@ -83,7 +93,7 @@ async def _on_connected(
     departure: Departure,
     _params: Any,  # noqa: ANN401  # aiohttp's signature
 ) -> None:
-    departure.stage = Stage.CONNECTED
+    departure.reach(Stage.CONNECTED)
 
 
 async def _on_reused(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature

@@ -54,7 +54,7 @@ class _Child:
             except ExpungeError as error:
                 _log.warning("drain_failed", error=str(error))
             except Exception as error:  # noqa: BLE001 - its text may show what is being deleted
-                _log.error("drain_failed", error=type(error).__name__)  # noqa: TRY400 - as above
+                _log.error("drain_failed", error=type(error).__name__)
             return False
 
     def start(self, **_: object) -> None:

@@ -15,12 +15,12 @@ import structlog
 
 from ledger import Ledger, ReadbackPolicy
 from ledger.errors import LedgerError
-from ledger.slots import LATE_NS
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import MemosClient
 from worker.clients import prepare
 from worker.judge import judge
 from worker.outbox import Outbox
+from worker.punctual import TOO_LATE_NS, Punctual
 from worker.stop import StopFlag
 from worker.strikes import Strikes
 
@@ -82,6 +82,7 @@ class Drain:
         self._max_attempts = max_attempts
         self._policy = policy
         self._stop = stop
+        self._punctual = Punctual()
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
         self._strikes = strikes
@@ -131,6 +132,7 @@ class Drain:
         lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
         started = time.monotonic()
         try:
+            await self._make_up()
             claim = await self._in_thread(
                 lambda: self._ledger.claim(
                     worker=self._worker, capacity=capacity, lead_s=lead_s, lease_s=self._lease_s
@@ -142,7 +144,15 @@ class Drain:
             return None
         took = time.monotonic() - started
         self._claim_took_s += (took - self._claim_took_s) / 4
+        self._punctual.learn(claim)
         return claim
+
+    async def _make_up(self) -> None:
+        """Move the next slots of accounts whose calls departed late."""
+        for account, ns in self._punctual.take_owed().items():
+            await self._in_thread(
+                lambda account=account, ns=ns: self._ledger.postpone(account, by_ns=ns)  # type: ignore[misc]
+            )
 
     def _start(self, claim: Claim) -> None:
         for task in claim.tasks:
@@ -181,7 +191,7 @@ class Drain:
             self._outbox.put(_without_key(task))
             return
         call = prepare(task)
-        slot_ns = claim.mono_ns + task.slot_ns - claim.now_ns
+        slot_ns = self._punctual.here(task.slot_ns)
         wait_ns = slot_ns - time.monotonic_ns()
         if wait_ns > 0:
             await asyncio.sleep(wait_ns / 1e9)
@@ -189,7 +199,12 @@ class Drain:
         if reason is not None:
             self._outbox.put(Settlement(task=task, move=Unsent(), outcome="unsent", reason=reason))
             return
-        reply = await self._clients[task.project].send(call)
+        reply = await self._clients[task.project].send(
+            call,
+            leaves=lambda: self._punctual.departed(
+                task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns
+            ),
+        )
         settled = judge(
             task,
             reply,
@@ -204,7 +219,7 @@ class Drain:
         """Say why a call must not depart now, or None when it may."""
         if self._stopping:
             return "stopping"
-        if time.monotonic_ns() - slot_ns > LATE_NS:
+        if time.monotonic_ns() - slot_ns > TOO_LATE_NS:
             return "slot_missed"
         for name in (f"account/{task.account}", f"project/{task.project}"):
             if claim.mono_ns <= self._halted_ns.get(name, 0):

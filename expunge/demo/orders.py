@@ -8,14 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-__all__ = ["MEMORIES_PER_USER", "PURGED_USERS", "USERS", "Orders", "make_orders"]
+__all__ = ["FULL_SIZE", "Orders", "Size", "make_orders"]
 
-USERS: Final = 150
-MEMORIES_PER_USER: Final = 200
-PURGED_USERS: Final = 30
-IDS: Final = 12_000
-UNKNOWN: Final = IDS // 1_000  # 1 in a thousand is not there any more
-REPEATED: Final = IDS // 100  # 1 in a hundred comes twice
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How large a demo is.
+
+    Attributes:
+        users: All users in the simulated MemOS.
+        memories_per_user: Memories of each.
+        purged: Users who are erased as a whole.
+        ids: Ids in the CSV; 1 in 1,000 is unknown to MemOS, and 1 in 100 comes twice.
+        rate_per_second: The limit of the account.
+    """
+
+    users: int
+    memories_per_user: int
+    purged: int
+    ids: int
+    rate_per_second: float
+
+
+FULL_SIZE: Final = Size(users=150, memories_per_user=200, purged=30, ids=12_000, rate_per_second=40)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,31 +54,35 @@ class Orders:
     left: Mapping[str, int]
 
 
-def make_orders(by_user: Mapping[str, Sequence[str]], folder: Path, *, seed: int) -> Orders:
+def make_orders(
+    by_user: Mapping[str, Sequence[str]], folder: Path, *, size: Size, seed: int
+) -> Orders:
     """Draw what to delete and write the two files.
 
     Args:
         by_user: All memory ids by user.
         folder: Where the files go.
+        size: How much to draw.
         seed: Another one draws others.
     """
     chance = random.Random(seed)  # noqa: S311 - has to be repeatable
     users = list(by_user)
-    purged = users[-PURGED_USERS:]
-    pool = [(user, each) for user in users[:-PURGED_USERS] for each in by_user[user]]
-    drawn = chance.sample(pool, IDS - UNKNOWN)
+    purged, others = users[-size.purged :], users[: -size.purged]
+    lost = max(1, size.ids // 1_000)
+    pool = [(user, each) for user in others for each in by_user[user]]
+    drawn = chance.sample(pool, size.ids - lost)
     known = [each for _, each in drawn]
-    unknown = [f"gone-{chance.getrandbits(64):016x}" for _ in range(UNKNOWN)]
-    lines = [*known, *unknown, *chance.sample(known, REPEATED)]
+    unknown = [f"gone-{chance.getrandbits(64):016x}" for _ in range(lost)]
+    lines = [*known, *unknown, *chance.sample(known, max(1, size.ids // 100))]
     chance.shuffle(lines)
-    left = {user: len(by_user[user]) for user in users[:-PURGED_USERS]}
+    left = {user: len(by_user[user]) for user in others}
     for user, _ in drawn:
         left[user] -= 1
     return Orders(
         ids_file=_write_ids(folder / "expired-memories.csv", lines),
         purges_file=_write_purges(folder / "erasure-requests.jsonl", purged),
         ids=[*known, *unknown],
-        unknown=UNKNOWN,
+        unknown=lost,
         purged=purged,
         left=left,
     )

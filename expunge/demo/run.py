@@ -9,7 +9,7 @@ from typing import Final, TextIO
 
 from expunge.demo.asking import ask, count_orders
 from expunge.demo.handing_in import Handed, hand_in, wait_for_all
-from expunge.demo.orders import MEMORIES_PER_USER, USERS, make_orders
+from expunge.demo.orders import FULL_SIZE, Size, make_orders
 from expunge.demo.verdict import Truth, ask_simulator, faults_of, record_table
 from expunge.exit_codes import EXIT_INTERRUPTED, EXIT_PARTLY, EXIT_REFUSED, EXIT_UNVERIFIED
 from expunge.stack import Stack, memos_settings
@@ -17,11 +17,10 @@ from ledger.errors import RequestError, SettingsError
 from ledger.model import RequestView
 from ledger.settings import Settings, load_settings
 from memos_api.simulator.process import SimulatorControl, SimulatorProcess
-from producer import Producer
+from producer import Producer, WaitTimeoutError
 
 __all__ = ["FAULTS", "run_demo"]
 
-RATE_PER_SECOND: Final = 40
 _SEED: Final = 11
 _LIMIT_S: Final = 150.0
 # A person's own files may be of any size.
@@ -43,6 +42,8 @@ def run_demo(
     memos: str = "simulator",
     files: Sequence[Path] = (),
     yes: bool = False,
+    size: Size = FULL_SIZE,
+    faults: Sequence[dict[str, object]] = FAULTS,
     out: TextIO | None = None,
 ) -> int:
     """Run the demo.
@@ -51,6 +52,8 @@ def run_demo(
         memos: `simulator`, or `env` for the MemOS that the settings name.
         files: For `env`, whose orders are carried out there.
         yes: For `env`, do not ask.
+        size: For `simulator`, how much.
+        faults: For `simulator`, what goes wrong (`memos_api.simulator.faults.Fault`).
         out: Where the verdict goes; None is stdout.
 
     Returns:
@@ -68,7 +71,7 @@ def run_demo(
             if files:
                 msg = "The simulator knows nothing of your files; give them with --memos env."
                 raise RequestError(msg)
-            return _with_simulator(show)
+            return _with_simulator(show, size, faults)
         if memos == "env":
             return _with_real(files, yes=yes, out=show)
     except KeyboardInterrupt:
@@ -78,22 +81,28 @@ def run_demo(
     raise RequestError(msg)
 
 
-def _with_simulator(out: TextIO) -> int:
+def _with_simulator(out: TextIO, size: Size, switches: Sequence[dict[str, object]]) -> int:
     with ExitStack() as opened:
-        simulator = opened.enter_context(SimulatorProcess(rate=RATE_PER_SECOND, keep_ids=False))
+        simulator = opened.enter_context(
+            SimulatorProcess(rate=size.rate_per_second, keep_ids=False)
+        )
         template = memos_settings(
-            Settings(rate_per_second=RATE_PER_SECOND, call_deadline_seconds=10, settle_seconds=1),
+            Settings(
+                rate_per_second=size.rate_per_second, call_deadline_seconds=10, settle_seconds=1
+            ),
             base_url=simulator.base_url,
             api_key=simulator.api_key,
         )
         stack = opened.enter_context(Stack(template))
-        seeded = simulator.control.seed(users=USERS, memories=MEMORIES_PER_USER, seed=_SEED)
-        orders = make_orders(seeded.by_user, stack.folder, seed=_SEED)
-        simulator.control.set_faults(*FAULTS)
+        seeded = simulator.control.seed(
+            users=size.users, memories=size.memories_per_user, seed=_SEED
+        )
+        orders = make_orders(seeded.by_user, stack.folder, size=size, seed=_SEED)
+        simulator.control.set_faults(*switches)
         _say(
-            f"Seeded a simulated MemOS with {USERS * MEMORIES_PER_USER:,} memories of {USERS} "
-            f"users; the limit is {RATE_PER_SECOND} calls a second, and bursts of 429 and 503 "
-            "will come."
+            f"Seeded a simulated MemOS with {size.users * size.memories_per_user:,} memories of "
+            f"{size.users} users; the limit is {size.rate_per_second:g} calls a second, and bursts "
+            "of 429 and 503 will come."
         )
         started = time.monotonic()
         files, views = _carry_out(stack, [orders.ids_file, orders.purges_file], limit_s=_LIMIT_S)
@@ -104,7 +113,7 @@ def _with_simulator(out: TextIO) -> int:
             *record_table(files, views, [truth.ids_left, truth.purged_left]),
             "",
             *_truth_lines(truth),
-            *_call_lines(simulator.control, seconds),
+            *_call_lines(simulator.control, seconds, size.rate_per_second),
             "",
             *faults,
         ]
@@ -155,7 +164,11 @@ def _carry_out(
         for file in files:
             unique = sum(receipt.unique for receipt in file.receipts)
             _say(f"Handed in {file.name}: {len(file.receipts):,} requests for {unique:,}.")
-        views = wait_for_all(producer, files, stack, limit_s=limit_s)
+        try:
+            views = wait_for_all(producer, files, stack, limit_s=limit_s)
+        except WaitTimeoutError:
+            stack.show_logs()
+            raise
     return files, views
 
 
@@ -167,14 +180,14 @@ def _truth_lines(truth: Truth) -> list[str]:
     ]
 
 
-def _call_lines(control: SimulatorControl, seconds: float) -> list[str]:
+def _call_lines(control: SimulatorControl, seconds: float, limit: float) -> list[str]:
     calls = control.journal()
     refused = sum(call.status == 429 for call in calls)  # noqa: PLR2004 - the HTTP status
     failed = sum((call.status or 0) >= 500 for call in calls)  # noqa: PLR2004 - the HTTP status
     worst = control.worst_window(1.0)
     return [
         f"  calls: {len(calls):,} in {seconds:.0f} s, answered 429: {refused:,}, 5xx: {failed:,}",
-        f"  most calls in any second: {worst} of {RATE_PER_SECOND} allowed",
+        f"  most calls in any second: {worst} of {limit:g} allowed",
     ]
 
 

@@ -92,9 +92,11 @@ def record_table(
         truly_left: For each file, what the simulator still has of what it ordered.
     """
     columns = [_figures(requests) for requests in views]
-    rows = [[name, *(cell(column[name]) for column in columns)] for name in columns[0]]
+    names = _figures([])
+    rows = [[name, *(cell(column[name]) for column in columns)] for name in names]
     if truly_left is not None:
-        rows.append(["truly still there", *(cell(left) for left in truly_left)])
+        shown = truly_left[: len(files)]
+        rows.append(["truly still there", *(cell(left) for left in shown)])
     return table(["the record says", *(file.name for file in files)], rows)
 
 

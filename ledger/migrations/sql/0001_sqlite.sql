@@ -40,6 +40,8 @@ CREATE TABLE attempt (
 
 CREATE INDEX attempt_of_request ON attempt (request_id);
 
+CREATE INDEX attempt_open ON attempt (request_id, fence) WHERE outcome IS NULL;
+
 CREATE TABLE clock (
     id SMALLINT NOT NULL,
     source TEXT NOT NULL,

@@ -96,7 +96,7 @@ def test_a_host_that_swallows_packets_costs_at_most_the_longest_wait():
         deaf.listen(0)
         fillers = [socket.socket() for _ in range(4)]
         for filler in fillers:
-            filler.setblocking(False)
+            filler.settimeout(0)
             filler.connect_ex(deaf.getsockname())
         bell = DoorBell(f"redis://127.0.0.1:{deaf.getsockname()[1]}/0")
         bell.start()

@@ -14,7 +14,7 @@ from ledger.ids import check_memory_id
 from ledger.states import Kind, Lane
 from producer.files import Format, Reject, Source, guess_format, open_source, parse_map
 from producer.files.by_user import group_by_user
-from producer.files.jsonl import read_requests
+from producer.files.jsonl import RequestRow, read_requests
 from producer.files.layout import Columns
 from producer.files.plain import read_plain
 from producer.files.table import TableRow, read_table
@@ -105,7 +105,7 @@ def test_a_file_that_is_not_utf8_is_refused_as_a_whole(raw, told):
 
 def test_a_file_that_is_not_there_is_refused_by_its_name_alone(tmp_path):
     with (
-        pytest.raises(RequestError, match="gone.csv") as caught,
+        pytest.raises(RequestError, match=r"gone\.csv") as caught,
         open_source(str(tmp_path / "gone.csv")),
     ):
         pass
@@ -158,16 +158,22 @@ one_line_texts = st.text(max_size=20)
 )
 def test_csv_ids_come_back_byte_for_byte(rows, end, delimiter, quoting):
     """Whatever stands beside them, line ends within quotes included."""
+    # Before Python 3.13 the writer forgets to quote a lone carriage return.
+    unwritable = "\x00" if quoting == csv.QUOTE_ALL else "\x00\r"
+    clean = str.maketrans("", "", unwritable)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator=end, delimiter=delimiter, quoting=quoting)
     writer.writerow(["id", "note"])
     try:
-        writer.writerows([[each, note.replace("\x00", "")] for each, note in rows])
+        writer.writerows([[each, note.translate(clean)] for each, note in rows])
         raw = out.getvalue().encode()
     except UnicodeEncodeError:
         return
     found = list(read_table(source(raw), columns=Columns(memory_id="id"), delimiter=delimiter))
-    assert [each.memory_id for each in found] == [each for each, _ in rows]
+    assert [each.memory_id for each in found if isinstance(each, TableRow)] == [
+        each for each, _ in rows
+    ]
+    assert len(found) == len(rows)
 
 
 @given(st.binary(max_size=200))
@@ -226,7 +232,7 @@ def test_a_quote_that_swallows_lines_refuses_the_whole_file():
     ],
 )
 def test_a_csv_without_the_mapped_column_is_refused_and_not_quoted(header, columns):
-    with pytest.raises(RequestError, match="memory_id|user") as caught:
+    with pytest.raises(RequestError, match=r"memory_id|user") as caught:
         read_table(source(f"{header}\nm-1\n"), columns=Columns(**columns))
     assert CANARY not in str(caught.value)
 
@@ -272,6 +278,7 @@ def rejects_of(text):
 def test_jsonl_ids_come_back_byte_for_byte(ids, ascii_only):
     line = json.dumps({"memory_ids": ids}, ensure_ascii=ascii_only)
     [row] = read_requests(source(line + "\n"))
+    assert isinstance(row, RequestRow)
     assert list(row.memory_ids) == ids
     assert (row.kind, row.subject) == (Kind.MEMORIES, None)
 
@@ -372,6 +379,7 @@ def test_a_jsonl_line_may_say_all_about_its_request():
         "not_before": "2026-11-21T00:00:00+00:00",
     }
     [row] = read_requests(source("\r\n  \n" + json.dumps(line) + "\r\n"))
+    assert isinstance(row, RequestRow)
     assert (row.line, row.subject) == (3, "u")
     assert row.terms["lane"] is Lane.ERASURE
     assert row.terms["due_at"].isoformat() == "2026-12-20T09:00:00+01:00"

@@ -17,7 +17,7 @@ from ledger.errors import (
 )
 from ledger.projects import Project
 from ledger.states import Kind, Lane, RequestState
-from producer import Producer, WaitTimeoutError
+from producer import Producer, RequestView, WaitTimeoutError
 from tests.support.homes import make_home
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -131,7 +131,7 @@ def test_one_piece_of_text_is_not_taken_for_a_list_of_letters(producer, settings
     assert rows(settings, "SELECT * FROM request") == []
 
 
-@pytest.mark.parametrize("ids", [[], (), iter([]), {}, (each for each in [])])
+@pytest.mark.parametrize("ids", [[], (), iter(()), {}, (each for each in "")])
 def test_an_empty_batch_is_refused_before_anything_is_written(producer, settings, bell, ids):
     with pytest.raises(RequestError, match="no memory id"):
         producer.delete_memories(ids, user_id="u", idempotency_key="k")
@@ -276,7 +276,7 @@ def test_waiting_gives_the_request_at_its_end(settings, bell):
                 " pending=0, cancelled=1"
             )
 
-    seen = []
+    seen: list[RequestView] = []
     with Producer(settings, bell=bell, sleep=finish) as producer:
         view = producer.wait(producer.purge_user("u").id, on_view=seen.append)
     assert view.state is RequestState.CANCELLED

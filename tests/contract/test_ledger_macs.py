@@ -1,0 +1,246 @@
+"""Rows that are not what was ordered: no call is made for them, and it is on record."""
+
+import json
+
+import pytest
+
+from ledger.errors import ConflictError
+from ledger.events import EventType
+from ledger.macs import ChunkFields, HeaderFields
+from ledger.schema import chunk, event, event_body, readback, request
+from ledger.states import Certainty, ChunkState, Kind, Result, Sight
+from ledger.tasks import Delivered, Probe, Seen, Split
+from tests.support.ledger_memos import Memos
+from tests.support.ledger_world import settled
+
+IDS = [f"m{n}" for n in range(6)]
+HEADER_CHANGES = [
+    "project = 'blog'",
+    "account = 'beta'",
+    "kind = 'user'",
+    "lane = 'erasure'",
+    "verify = 'none'",
+    "subject = 'somebody else'",
+    "reason = 'other'",
+    "principal = 'other'",
+    "idempotency_ref = 'other'",
+    "chunk_size = 1",
+    "created_at = created_at + 1",
+    "submitted_at = submitted_at + 1",
+    "due_at = 1",
+    "not_before = 1",
+    "salt = header_mac",
+    "header_mac = salt",
+]
+CHUNK_CHANGES = [
+    "project = 'blog'",
+    "generation = 2",
+    "no = 77",
+    "parent = 0",
+    "first = 1",
+    "places = '[0,1,2]'",
+    'ids = \'["m0","m1","victim"]\'',
+    'ids = \'["m0","m1","m2","victim"]\'',
+    'ids = \'["m0","m2","m1"]\'',
+    'ids = \'["m0", "m1", "m2"]\'',
+    "ids = '[]'",
+    "ids = 'not json'",
+    "ids = ''",
+    "n = 2",
+    "n = 1000",
+    "mac = (SELECT mac FROM chunk AS other WHERE other.no = 1)",
+    "mac = (SELECT header_mac FROM request)",
+]
+
+
+def tampered(world):
+    return [
+        json.loads(row.payload)
+        for row in world.rows(event_body)
+        if b'"type":"order.tampered"' in bytes(row.payload)
+    ]
+
+
+@pytest.mark.parametrize("change", HEADER_CHANGES)
+def test_no_call_is_made_for_a_request_whose_header_was_changed(world, change):
+    receipt = world.submit(IDS, chunk_size=3)
+    assert world.sql(f"UPDATE request SET {change}") == 1  # noqa: S608 - ours
+    world.clock.tick(5)
+    assert world.claim().tasks == ()
+    assert [(found["fault"], found["request"]) for found in tampered(world)] == [
+        ("header", receipt.id)
+    ] * 2
+    world.check_books()
+
+
+@pytest.mark.parametrize("change", CHUNK_CHANGES)
+def test_no_call_is_made_for_a_chunk_that_was_changed(world, change):
+    receipt = world.submit(IDS, chunk_size=3, verify="none")
+    assert world.sql(f"UPDATE chunk SET {change} WHERE no = 0") == 1  # noqa: S608 - ours
+    world.clock.tick(5)
+    tasks = world.claim().tasks
+    assert [task.ids for task in tasks] == [("m3", "m4", "m5")]
+    assert len(tampered(world)) == 1
+    # The rest of the request goes on, and it ends.
+    for request_id in world.record(*(settled(task, Delivered()) for task in tasks)):
+        world.advance(request_id)
+    world.sweep()
+    view = world.view(receipt.id)
+    assert view.result in (Result.PARTIAL, Result.FAILED)
+    counts = view.counts
+    assert counts.acknowledged + counts.refused + counts.unknown == 6
+    assert counts.acknowledged == 3
+
+
+@pytest.mark.parametrize("change", ["request_id = (SELECT max(id) FROM request WHERE kind = 'user')"])
+def test_a_chunk_hung_onto_another_request_is_not_sent(world, change):
+    """A batch's chunk under a purge's header would be a call for everything of the user."""
+    world.submit(kind=Kind.USER, subject="u")
+    world.submit(IDS, chunk_size=3)
+    assert world.sql(f"UPDATE chunk SET {change}, no = 9 WHERE ids <> '[]' AND no = 0") == 1  # noqa: S608
+    world.clock.tick(5)
+    assert sorted(task.ids for task in world.claim().tasks) == [(), ("m3", "m4", "m5")]
+    assert len(tampered(world)) == 1
+
+
+def test_a_batch_turned_into_a_purge_makes_no_call(world):
+    world.submit(IDS, subject="u")
+    world.sql("UPDATE request SET kind = 'user'")
+    world.sql("UPDATE chunk SET ids = '[]', n = 1")
+    world.clock.tick(5)
+    assert world.claim().tasks == ()
+
+
+def test_a_chunk_written_by_somebody_without_the_key_is_not_sent(world):
+    world.submit(IDS)
+    columns = "generation, account, project, lane, urgency, tag, state, n, first, mac, request_id"
+    world.sql(
+        f"INSERT INTO chunk ({columns}, no, ids) SELECT {columns}, 1, ids FROM chunk"  # noqa: S608
+    )
+    world.clock.tick(5)
+    assert len(world.claim().tasks) == 1
+    assert [found["fault"] for found in tampered(world)] == ["chunk"]
+
+
+def test_a_changed_half_is_not_sent_either(world):
+    world.submit(IDS)
+    world.record(settled(world.claim_one(), Split()))
+    world.sql("UPDATE chunk SET ids = '[\"m0\",\"m1\",\"x\"]' WHERE state = 'due' AND first = 0")
+    world.clock.tick(5)
+    assert [task.ids for task in world.claim().tasks] == [("m3", "m4", "m5")]
+
+
+@pytest.mark.parametrize("change", ["item = 7", "item = -1", "item = 6"])
+def test_a_read_back_of_an_id_that_the_chunk_does_not_have_is_not_made(world, change):
+    receipt = world.submit(IDS, verify="full")
+    for request_id in world.record(settled(world.claim_one(), Delivered())):
+        world.advance(request_id)
+    world.sql(f"UPDATE readback SET {change} WHERE item = 0")  # noqa: S608 - ours
+    world.clock.tick(5)
+    tasks = world.claim().tasks
+    assert len(tasks) == 5
+    for request_id in world.record(*(settled(task, Seen(sight=Sight.ABSENT)) for task in tasks)):
+        world.advance(request_id)
+    view = world.view(receipt.id)
+    assert view.certainty is Certainty.UNVERIFIABLE
+    assert view.result is not Result.COMPLETE
+
+
+def test_a_list_of_another_user_is_not_read(world):
+    receipt = world.submit(kind=Kind.USER, subject="u")
+    for request_id in world.record(settled(world.claim_one(), Delivered())):
+        world.advance(request_id)
+    world.sql("UPDATE request SET subject = 'v'")
+    world.clock.tick(5)
+    assert world.claim().tasks == ()
+    assert world.row(readback).sight == "unknown"
+    world.sweep()
+    assert world.view(receipt.id).certainty is Certainty.UNVERIFIABLE
+
+
+# -- the closing MAC ------------------------------------------------------------------------------
+
+AFTERWARDS = [
+    "DELETE FROM chunk WHERE no = 0",
+    "DELETE FROM chunk WHERE no = 1",
+    "UPDATE chunk SET no = no + 10",
+    "UPDATE chunk SET ids = '[]' WHERE no = 1",
+    "UPDATE chunk SET ids = (SELECT ids FROM chunk AS other WHERE other.no = 0) WHERE no = 1",
+    "UPDATE request SET chunks = 3",
+    "UPDATE request SET kind = 'user'",
+    "UPDATE request SET closing_mac = header_mac",
+]
+
+
+@pytest.mark.parametrize("change", AFTERWARDS)
+def test_a_request_whose_chunks_are_not_those_handed_in_ends_failed(world, change):
+    receipt = world.submit(IDS, chunk_size=3, verify="none")
+    world.clock.tick(5)
+    ready = world.record(*(settled(task, Delivered()) for task in world.claim().tasks))
+    world.sql(change)
+    for request_id in ready:
+        world.advance(request_id)
+    view = world.view(receipt.id)
+    assert (view.result, view.certainty) == (Result.FAILED, Certainty.UNVERIFIABLE)
+    assert [found["fault"] for found in tampered(world)] == ["closing"]
+
+
+def test_a_request_whose_waiting_chunk_was_deleted_ends_failed_and_does_not_wait_for_ever(world):
+    receipt = world.submit(IDS, chunk_size=3, verify="none")
+    world.sql("DELETE FROM chunk WHERE no = 1")
+    world.clock.tick(5)
+    world.record(*(settled(task, Delivered()) for task in world.claim().tasks))
+    world.sweep()
+    view = world.view(receipt.id)
+    assert view.result is Result.FAILED
+    assert (view.counts.acknowledged, view.counts.unknown) == (3, 3)
+    assert {found["fault"] for found in tampered(world)} == {"missing", "closing"}
+
+
+def test_parts_do_not_disturb_the_closing_mac(world):
+    memos = Memos(IDS[:3])
+    receipt = world.submit(IDS, chunk_size=6, verify="none")
+    world.run(memos)
+    world.sweep()
+    view = world.view(receipt.id)
+    assert view.result is Result.COMPLETE_WITH_ALREADY_ABSENT
+    assert len(world.chunks(receipt.id, ChunkState.SPLIT)) >= 1
+
+
+def test_a_list_row_that_was_deleted_proves_nothing(world):
+    """The list is read again, or a request would be `verified` by nobody's look."""
+    memos = Memos(IDS, stubborn={"m0": 99})
+    receipt = world.submit(IDS, subject="u")
+    for request_id in world.record(settled(world.claim_one(), memos(world.tasks[-1]))):
+        world.advance(request_id)
+    world.sql("DELETE FROM readback")
+    world.sweep()
+    world.run(memos)
+    view = world.view(receipt.id)
+    assert view.certainty is Certainty.STILL_PRESENT
+    assert view.counts.still_present == 1
+
+
+def test_probes_of_a_changed_chunk_are_not_made(world):
+    world.submit(IDS)
+    world.record(settled(world.claim_one(), Probe()))
+    world.sql("UPDATE chunk SET ids = '[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\"]'")
+    world.clock.tick(5)
+    assert world.claim().tasks == ()
+    assert len(tampered(world)) == 3
+
+
+def test_a_reservation_that_was_changed_is_a_conflict(world):
+    world.submit(IDS, idempotency_key="k")
+    world.sql("UPDATE request SET fingerprint = 'x'")
+    with pytest.raises(ConflictError):
+        world.submit(IDS, idempotency_key="k")
+
+
+def test_each_column_under_a_mac_is_tried_above(world):
+    tried = {change.split(" =")[0] for change in HEADER_CHANGES}
+    assert set(HeaderFields.__dataclass_fields__) - {"id"} <= tried
+    tried = {change.split(" =")[0] for change in CHUNK_CHANGES} | {"request_id", "kind"}
+    assert set(ChunkFields.__dataclass_fields__) <= tried
+    assert EventType.ORDER_TAMPERED == "order.tampered"
+    assert world.rows(request) == world.rows(chunk) == world.rows(event) == []

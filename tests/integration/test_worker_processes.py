@@ -1,0 +1,233 @@
+"""`expunge worker` as operators meet it: starting, ending, dying, logging."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ledger.keys import KEY_FILES
+from tests.support.stack import Stack, until
+
+DEADLINE_S = 1.0
+GRACE_S = 2.0
+
+
+@pytest.fixture
+def stack(tmp_path):
+    with Stack(tmp_path, f"sqlite:///{tmp_path / 'ledger.db'}", rate=100) as running:
+        yield running
+
+
+def busy_worker(stack, *, memories=3_000, **changed):
+    """Start a worker and wait until it makes calls; its work lasts for half a minute."""
+    worker = stack.start_worker(**changed)
+    seeded = stack.control.seed(users=1, memories=memories, seed=3)
+    stack.submit(seeded.memory_ids, chunk_size=1)
+    stack.wait_for_calls(20)
+    return worker
+
+
+def end(worker, seconds):
+    """Wait for the end; gives exit code and seconds it took."""
+    started = time.monotonic()
+    code = worker.wait(seconds + 5)
+    return code, time.monotonic() - started
+
+
+def assert_ended_in_order(stack, worker):
+    code, took_s = end(worker, DEADLINE_S + GRACE_S)
+    assert code == 0, worker.log.read_text()
+    assert took_s < DEADLINE_S + GRACE_S + 0.3  # the test's own share of a busy machine
+    assert worker.members() == {}
+    stack.assert_nothing_in_doubt()
+
+
+def all_answered(stack):
+    """No call of the simulator's journal is without an outcome, on either side."""
+    calls = stack.control.journal()
+    made = stack.scalar("SELECT count(*) FROM attempt WHERE outcome <> 'unsent'")
+    return made == len(calls) and all(call.status is not None for call in calls)
+
+
+def test_a_term_lets_calls_under_way_end_and_leaves_nothing_in_doubt(stack):
+    worker = busy_worker(stack)
+
+    worker.terminate()
+
+    assert_ended_in_order(stack, worker)
+    assert all_answered(stack)
+    assert stack.views()[0].counts.pending > 0  # it was in the middle of it
+
+
+def test_a_term_ends_in_time_although_every_call_runs_into_its_deadline(stack):
+    worker = busy_worker(stack)
+    stack.control.set_faults({"kind": "slow_answer", "seconds": 5, "endpoint": "any"})
+    seen = len(stack.control.journal())
+    stack.wait_for_calls(seen + 30)
+
+    worker.terminate()
+
+    assert_ended_in_order(stack, worker)
+
+
+def test_a_term_to_the_whole_group_cuts_no_call(stack):
+    worker = busy_worker(stack)
+
+    os.killpg(worker.pid, signal.SIGTERM)
+
+    assert_ended_in_order(stack, worker)
+    assert all_answered(stack)
+
+
+@pytest.mark.parametrize("how", ["killed", "frozen"])
+def test_a_term_ends_in_time_although_redis_is(stack, how):
+    worker = busy_worker(stack)
+    if how == "killed":
+        stack.valkey.kill()
+    else:
+        stack.valkey.freeze()
+    time.sleep(0.5)  # for Celery to notice
+
+    worker.terminate()
+
+    assert_ended_in_order(stack, worker)
+
+
+def test_a_term_to_an_idle_worker_ends_it(stack):
+    worker = stack.start_worker()
+    until(lambda: stack.scalar("SELECT count(*) FROM heartbeat"), seconds=20, why="a heartbeat")
+
+    worker.terminate()
+
+    assert_ended_in_order(stack, worker)
+
+
+def test_the_supervisors_death_alone_ends_everything_it_started(stack):
+    worker = busy_worker(stack)
+    assert len(worker.members()) >= 4  # supervisor, Celery, its child, steward
+
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.process.wait()
+
+    until(
+        lambda: not worker.members(), seconds=DEADLINE_S + GRACE_S + 2, why="no orphan to be left"
+    )
+    stack.assert_nothing_in_doubt()
+
+
+def kill_celery(worker):
+    os.kill(worker.part("worker.celery_main"), signal.SIGKILL)
+
+
+def kill_child(worker):
+    os.kill(worker.children(worker.part("worker.celery_main"))[0], signal.SIGKILL)
+
+
+def kill_steward(worker):
+    os.kill(worker.part("worker.steward"), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("kill", [kill_celery, kill_child, kill_steward])
+def test_a_killed_part_is_replaced_and_the_work_goes_on(stack, kill):
+    worker = busy_worker(stack)
+    before = set(worker.members())
+
+    kill(worker)
+
+    def replaced():
+        now = set(worker.members())
+        return len(now) >= len(before) and now - before
+
+    until(replaced, seconds=15, why="the part to be started again")
+    seen = len(stack.control.journal())
+    stack.wait_for_calls(seen + 50)
+    assert worker.process.poll() is None
+    stack.assert_within_rate()
+
+
+def test_an_orphaned_child_of_celery_goes_with_it(stack):
+    worker = busy_worker(stack)
+    celery = worker.part("worker.celery_main")
+    children = worker.children(celery)
+
+    os.kill(celery, signal.SIGKILL)
+
+    until(lambda: not set(children) & set(worker.members()), seconds=3, why="no orphan to be left")
+
+
+def test_everything_a_worker_says_is_json_on_stderr(stack):
+    worker = busy_worker(stack)
+    # Something to complain about: the ledger's steward, Celery and the drain all meet trouble.
+    stack.valkey.kill()
+    until(lambda: worker.log_lines(), seconds=15, why="a complaint")
+    worker.terminate()
+    worker.wait(10)
+
+    lines = worker.log_lines()
+
+    assert all({"event", "level", "ts"} <= line.keys() for line in lines)
+    assert worker.stdout == ""
+    assert stack.simulator.api_key not in worker.log.read_text()
+
+
+def test_a_worker_without_trouble_says_nothing(stack):
+    worker = busy_worker(stack, memories=100)
+    stack.wait_for_end()
+    worker.terminate()
+    worker.wait(10)
+
+    assert worker.log.read_text() == ""
+    assert worker.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("changed", "code", "said"),
+    [
+        ({"EXPUNGE_KEYS_DIR": "/nowhere/keys"}, 2, "expunge keys init"),
+        ({"MEMOS_API_KEY": ""}, 2, "MEMOS_API_KEY"),
+        ({"EXPUNGE_LEDGER_URL": "sqlite:////nowhere/ledger.db"}, 8, "EXPUNGE_LEDGER_URL"),
+        ({"EXPUNGE_LEASE_SECONDS": "6"}, 2, "EXPUNGE_LEASE_SECONDS"),
+    ],
+    ids=["no keys", "no API key", "no ledger", "contradiction"],
+)
+def test_a_worker_that_cannot_work_says_why_and_does_not_start(stack, changed, code, said):
+    done = subprocess.run(
+        [sys.executable, "-m", "expunge", "worker"],
+        env=stack.environment(**changed),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=20,
+    )
+
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) < 5
+
+
+def test_a_worker_does_not_start_on_a_ledger_that_was_not_migrated(stack, tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "expunge", "worker"],
+        env=stack.environment(EXPUNGE_LEDGER_URL=f"sqlite:///{tmp_path / 'empty.db'}"),
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=20,
+    )
+
+    assert done.returncode == 8
+    assert "expunge db upgrade" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_keys_are_all_a_worker_reads_of_the_keys_directory(stack, tmp_path):
+    (tmp_path / "keys" / KEY_FILES[-1]).chmod(0)  # the signing key is the sealer's alone
+    worker = busy_worker(stack, memories=50)
+
+    stack.wait_for_end()
+
+    assert worker.process.poll() is None

@@ -1,0 +1,64 @@
+"""With two workers, whatever is killed: everything ends, nothing is lost, no limit is passed."""
+
+import pytest
+
+from tests.support.stack import Stack
+
+USERS, EACH = 40, 60
+PURGED = 12
+CHUNK = 7
+
+
+@pytest.fixture
+def stack(tmp_path, ledger_url):
+    with Stack(tmp_path, ledger_url, rate=60, latency_ms=30) as running:
+        yield running
+
+
+def order_everything(stack):
+    """Seed, and order 300 chunks and twelve purges; the users in between are bystanders."""
+    seeded = stack.control.seed(users=USERS, memories=EACH, seed=5)
+    ordered = [one for user in seeded.users[:30] for one in seeded.by_user[user]]
+    for first in range(0, len(ordered), 600):
+        stack.submit(ordered[first : first + 600], chunk_size=CHUNK)
+    purged = seeded.users[30 - PURGED // 2 : 30 + PURGED // 2]
+    for user in purged:
+        stack.purge(user)
+    return seeded, ordered, purged
+
+
+def test_work_survives_a_killed_worker_then_a_flush_then_a_restart_of_redis(stack):
+    first, second = stack.start_worker(), stack.start_worker()
+    seeded, ordered, purged = order_everything(stack)
+
+    stack.wait_for_calls(60)
+    first.kill_group()
+    stack.wait_for_calls(120)
+    with stack.valkey.client() as client:
+        client.flushall()
+    stack.wait_for_calls(180)
+    stack.valkey.kill()
+    stack.wait_for_calls(190)
+    stack.valkey.start()
+    stack.wait_for_end(seconds=35)
+
+    stack.assert_truth(seeded, ordered=ordered, purged=purged)
+    stack.assert_within_rate()
+    second.terminate()
+    assert second.wait(4) == 0
+
+
+def test_the_stewards_finish_the_work_when_redis_never_comes_back(stack):
+    stack.start_worker()
+    stack.start_worker()
+    seeded, ordered, purged = order_everything(stack)
+
+    stack.wait_for_calls(60)
+    stack.valkey.kill()
+    stack.wait_for_end(seconds=35)
+
+    stack.assert_truth(seeded, ordered=ordered, purged=purged)
+    stack.assert_within_rate()
+    for worker in stack.workers:
+        worker.terminate()
+    assert [worker.wait(4) for worker in stack.workers] == [0, 0]

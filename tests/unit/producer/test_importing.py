@@ -1,0 +1,240 @@
+"""Whole files into requests, on a real SQLite ledger."""
+
+import io
+import json
+import sqlite3
+import tracemalloc
+from contextlib import closing
+
+import pytest
+
+from ledger.errors import ConflictError, LedgerError, RequestError
+from producer import Producer, Receipt
+from producer.files import Format, Layout, RejectLog, Source, Terms, import_file
+from producer.files.layout import Columns
+from producer.submit import Producer as Submitting
+from tests.support.homes import make_home
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return make_home(tmp_path, chunk_size=3)
+
+
+@pytest.fixture
+def producer(settings):
+    with Producer(settings) as opened:
+        yield opened
+
+
+def take(producer, text, found=Format.PLAIN, *, columns=None, rejects=None, terms=None):
+    log = rejects or RejectLog()
+    receipts: list[Receipt] = []
+    report = import_file(
+        producer,
+        Source(io.BytesIO(text.encode()), name="orders"),
+        layout=Layout(format=found, columns=columns or Columns()),
+        terms=Terms(**(terms or {})),
+        rejects=log,
+        on_receipt=receipts.append,
+    )
+    return report, receipts
+
+
+def in_ledger(settings, query="SELECT kind, subject, unique_ids FROM request ORDER BY created_at"):
+    with closing(sqlite3.connect(settings.home / "expunge.db")) as database:
+        return database.execute(query).fetchall()
+
+
+def ids_in_ledger(settings):
+    rows = in_ledger(settings, "SELECT ids FROM chunk WHERE state = 'due' ORDER BY no")
+    return [each for (ids,) in rows for each in json.loads(ids)]
+
+
+def test_a_plain_file_is_one_request_without_its_bad_lines(producer, settings):
+    report, [receipt] = take(producer, "a\nb\n\na\n \nc\x01\nd")
+    assert (report.requests, report.requested, report.unique, report.rejected) == (1, 4, 3, 2)
+    assert ids_in_ledger(settings) == ["a", "b", "d"]
+    assert receipt.unique == 3
+
+
+def test_a_csv_is_one_request(producer, settings):
+    report, _ = take(producer, "user,memory_id\nu,a\nv,b\nw\n", Format.CSV)
+    assert (report.requests, report.unique, report.rejected) == (1, 2, 1)
+    assert in_ledger(settings) == [("memories", None, 2)]
+
+
+def test_a_tsv_is_read_by_its_tabs(producer, settings):
+    take(producer, "user\tmemory_id\nu,x\ta\n", Format.TSV)
+    assert ids_in_ledger(settings) == ["a"]
+
+
+def test_with_a_user_column_there_is_one_request_a_user(producer, settings):
+    text = "user,memory_id\nu,a\nv,b\nu,c\nv,d\nu,a\n,e\n"
+    report, _ = take(producer, text, Format.CSV, columns=Columns(user_id="user"))
+    assert (report.requests, report.requested, report.unique, report.rejected) == (2, 5, 4, 1)
+    assert in_ledger(settings) == [("memories", "u", 2), ("memories", "v", 2)]
+
+
+def test_under_a_key_the_lines_of_a_user_file_may_come_in_another_order(producer, settings):
+    columns = Columns(user_id="user")
+    terms = {"idempotency_key": "k" * 160}
+    _, first = take(
+        producer, "user,memory_id\nu,a\nv,b\n", Format.CSV, columns=columns, terms=terms
+    )
+    report, again = take(
+        producer, "user,memory_id\nv,b\nu,a\n", Format.CSV, columns=columns, terms=terms
+    )
+    assert (report.known, {each.id for each in first}) == (2, {each.id for each in again})
+    assert len(in_ledger(settings)) == 2
+
+
+def test_jsonl_is_one_request_a_line(producer, settings):
+    lines = [
+        {"user_id": "u", "reason": "gdpr-17"},
+        {"memory_ids": ["a", "b"], "user": "v"},
+        {"agent_id": "w"},
+        {"user_id": "x", "memory_ids": ["c"]},
+    ]
+    report, _ = take(producer, "\n".join(map(json.dumps, lines)), Format.JSONL)
+    assert (report.requests, report.requested, report.rejected) == (3, 4, 1)
+    assert in_ledger(settings) == [("user", "u", 1), ("memories", "v", 2), ("agent", "w", 1)]
+
+
+def test_a_jsonl_line_goes_before_what_holds_for_the_file(producer):
+    lines = '{"user_id": "u", "lane": "bulk"}\n{"user_id": "v"}\n'
+    _, receipts = take(
+        producer, lines, Format.JSONL, terms={"lane": "erasure", "reason": "gdpr-17"}
+    )
+    views = [producer.status(each.id) for each in receipts]
+    assert [view.lane.value for view in views] == ["bulk", "erasure"]
+    assert [view.reason for view in views] == ["gdpr-17", "gdpr-17"]
+
+
+def test_a_jsonl_file_under_a_key_can_be_handed_in_twice(producer, settings):
+    text = '{"user_id": "u"}\n{"user_id": "v", "idempotency_key": "own"}\n'
+    take(producer, text, Format.JSONL, terms={"idempotency_key": "k"})
+    report, _ = take(producer, text, Format.JSONL, terms={"idempotency_key": "k"})
+    assert (report.requests, report.known, len(in_ledger(settings))) == (2, 2, 2)
+
+
+def test_without_a_key_none_is_invented(producer, settings):
+    for _ in range(2):
+        take(producer, '{"user_id": "u"}\n', Format.JSONL)
+    assert len(in_ledger(settings)) == 2
+
+
+def test_what_the_ledger_refuses_of_a_jsonl_line_is_that_lines_reject(producer):
+    lines = (
+        '{"user_id": "u", "idempotency_key": "k"}\n'
+        '{"user_id": "v", "idempotency_key": "k"}\n'
+        '{"user_id": "w", "project": "nobody"}\n'
+        '{"user_id": "x", "reason": "because I say so"}\n'
+        '{"user_id": "y"}\n'
+    )
+    log = RejectLog()
+    report, _ = take(producer, lines, Format.JSONL, rejects=log)
+    assert (report.requests, report.rejected) == (2, 3)
+    assert [each.line for each in log.first] == [2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", Format.PLAIN),
+        ("\n\r\n", Format.PLAIN),
+        ("\x01\n \n", Format.PLAIN),
+        ("memory_id\n", Format.CSV),
+        ('memory_id\n""\n', Format.CSV),
+        ("", Format.JSONL),
+        ("{}\n", Format.JSONL),
+    ],
+)
+def test_a_file_that_orders_nothing_is_refused_and_nothing_is_written(
+    producer, settings, text, found
+):
+    with pytest.raises(RequestError, match="orders"):
+        take(producer, text, found)
+    assert in_ledger(settings) == []
+
+
+def test_a_fault_found_late_leaves_no_work_behind(producer, settings):
+    text = "memory_id,note\n" + "".join(f"m-{n},\n" for n in range(2_000)) + 'm,"open\n\n'
+    with pytest.raises(RequestError, match="line 2002"):
+        take(producer, text, Format.CSV)
+    assert in_ledger(settings, "SELECT * FROM request WHERE state <> 'cancelled'") == []
+
+
+def test_another_file_under_the_same_key_is_a_conflict(producer):
+    take(producer, "a\nb\n", terms={"idempotency_key": "k"})
+    with pytest.raises(ConflictError):
+        take(producer, "a\nc\n", terms={"idempotency_key": "k"})
+
+
+@pytest.mark.parametrize(
+    ("found", "columns"), [(Format.JSONL, None), (Format.CSV, Columns(user_id="user"))]
+)
+def test_a_user_for_the_whole_file_contradicts_users_in_it(producer, found, columns):
+    text = '{"user_id": "u"}\n' if found is Format.JSONL else "memory_id,user\na,u\n"
+    with pytest.raises(RequestError, match="user"):
+        take(producer, text, found, columns=columns, terms={"user_id": "u"})
+
+
+def test_a_ledger_that_goes_away_says_how_far_the_import_got(producer, monkeypatch):
+    def gone(self, user_id, **terms):
+        if user_id == "c":
+            msg = "The ledger does not answer."
+            raise LedgerError(msg)
+        return real(self, user_id, **terms)
+
+    real = Submitting.purge_user
+    monkeypatch.setattr(Submitting, "purge_user", gone)
+    text = "".join(json.dumps({"user_id": each}) + "\n" for each in "abcd")
+    with pytest.raises(LedgerError, match="before line 3 of orders are recorded"):
+        take(producer, text, Format.JSONL)
+
+
+def test_rejects_are_written_with_line_and_reason_only(producer, tmp_path):
+    path = tmp_path / "rejects.jsonl"
+    with RejectLog(path) as log:
+        take(producer, "a\nsecret\x01\nb\n" + "y" * 300, rejects=log)
+    written = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [each["line"] for each in written] == [2, 4]
+    assert {frozenset(each) for each in written} == {frozenset({"line", "reason"})}
+    assert "secret" not in path.read_text()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_clean_import_leaves_no_rejects_file_and_an_old_one_is_never_overwritten(
+    producer, tmp_path
+):
+    path = tmp_path / "rejects.jsonl"
+    with RejectLog(path) as log:
+        take(producer, "a\n", rejects=log)
+    assert not path.exists()
+    path.write_text("earlier")
+    with pytest.raises(RequestError, match="exists"):
+        RejectLog(path)
+    assert path.read_text() == "earlier"
+
+
+def test_memory_does_not_grow_with_the_file(producer, tmp_path):
+    """Beyond the window in which repeats are folded; the ids are few but come again and again."""
+    peaks = []
+    for thousands in (20, 200):
+        path = tmp_path / f"{thousands}.txt"
+        with path.open("w") as file:
+            for _ in range(thousands):
+                file.writelines(f"memory-{number:030d}\n" for number in range(1_000))
+        with path.open("rb") as file:
+            tracemalloc.start()
+            import_file(
+                producer,
+                Source(file, name="orders"),
+                layout=Layout(format=Format.PLAIN),
+                terms=Terms(),
+                rejects=RejectLog(),
+            )
+            peaks.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+    assert peaks[1] < peaks[0] * 1.5 + 1_000_000

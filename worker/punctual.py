@@ -1,0 +1,67 @@
+"""Keeps departures on the account's grid of slots, although clocks, loops and networks are late.
+
+The limit holds because the call that comes one full limit after another one departs a second later.
+A call that departs late, with the next ones on time, would break that: what it was late must be
+made up for within the second, by moving the account's next free slot. Little lateness is within
+the slack of `ledger.slots`; much of it is not sent at all.
+"""
+
+import time
+from collections import deque
+from typing import Final
+
+from ledger.slots import LATE_NS
+from ledger.tasks import Claim
+
+__all__ = ["TOO_LATE_NS", "Punctual"]
+
+# A call that has come no farther by then gives its slot up and is claimed again.
+TOO_LATE_NS: Final = 20_000_000
+_MOST_OWED_NS: Final = 1_000_000_000
+_REMEMBERED_NS: Final = 2_000_000_000
+
+
+class Punctual:
+    """One drain's sense of time; all moments are `time.monotonic_ns()`."""
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        self._offsets: deque[tuple[int, int]] = deque()
+        self._moves: dict[str, deque[tuple[int, int]]] = {}
+        self._owed: dict[str, int] = {}
+
+    def learn(self, claim: Claim) -> None:
+        """Compare clocks: the answer took a while, so the least difference of late is the best."""
+        while self._offsets and self._offsets[0][0] < claim.mono_ns - _REMEMBERED_NS:
+            self._offsets.popleft()
+        self._offsets.append((claim.mono_ns, claim.mono_ns - claim.now_ns))
+
+    def here(self, slot_ns: int) -> int:
+        """Turn a slot of a claim that was learnt into this process's time."""
+        return slot_ns + min(offset for _, offset in self._offsets)
+
+    def departed(self, account: str, *, claimed_ns: int, slot_ns: int) -> None:
+        """Note that a call departs now, and owe what it is late beyond the slack.
+
+        Args:
+            account: Whose slot it was.
+            claimed_ns: When it was claimed. What was owed since then moves the slots that follow
+                this one by a second too, and counts.
+            slot_ns: Its slot, as `here` gave it.
+        """
+        now = time.monotonic_ns()
+        late_ns = now - slot_ns - LATE_NS
+        if late_ns <= 0:
+            return
+        moves = self._moves.setdefault(account, deque())
+        while moves and moves[0][0] < now - _REMEMBERED_NS:
+            moves.popleft()
+        more_ns = min(late_ns, _MOST_OWED_NS) - sum(ns for at, ns in moves if at >= claimed_ns)
+        if more_ns > 0:
+            moves.append((now, more_ns))
+            self._owed[account] = self._owed.get(account, 0) + more_ns
+
+    def take_owed(self) -> dict[str, int]:
+        """Give nanoseconds by account by which its next slot has to move, and forget them."""
+        owed, self._owed = self._owed, {}
+        return owed

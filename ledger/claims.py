@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from sqlalchemy import Connection, Row, Select, Table, func, insert, null, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, insert, null, select, update
 
 from ledger.canonical import canonical
 from ledger.checks import OrderCheck, bury_tampered, may_delete
@@ -126,8 +126,8 @@ class _Claiming:
         if row.next_slot_ns - self._now > HORIZON_NS:
             self._wakes.append(row.next_slot_ns - HORIZON_NS)
             return
-        deletions = {lane: self._due_chunks(name, lane, wanted) for lane in Lane}
-        reads = {lane: self._due_readbacks(name, lane, wanted) for lane in Lane}
+        deletions = {lane: self._due(chunk, name, lane, wanted) for lane in Lane}
+        reads = {lane: self._due(readback, name, lane, wanted) for lane in Lane}
         free = book(
             next_slot_ns=row.next_slot_ns,
             now_ns=self._now,
@@ -183,31 +183,57 @@ class _Claiming:
 
     # -- what is due ------------------------------------------------------------------------------
 
-    def _due_chunks(self, name: str, lane: Lane, limit: int) -> Sequence[Row[Any]]:
+    def _due(self, table: Table, name: str, lane: Lane, limit: int) -> list[Row[Any]]:
+        """Give the first rows in line of all projects that may go on.
+
+        Project by project, so that the line of a stopped one is not walked through each time.
+        """
+        find = self._due_chunks if table is chunk else self._due_readbacks
+        ready = [table.c.account == name, table.c.lane == lane, table.c.state == "due"]
+        if table is chunk:
+            ready.append(chunk.c.due_ns == 0)
+        projects = self._conn.execute(
+            select(project.c.name).where(
+                project.c.paused == 0,
+                project.c.open_until_ns <= self._now,
+                # Not EXISTS: PostgreSQL would make a join over all that is due of it.
+                select(table.c.id)
+                .where(*ready, table.c.project == project.c.name)
+                .limit(1)
+                .scalar_subquery()
+                .is_not(None),
+            )
+        ).scalars()
+        rows = [row for one in projects.all() for row in find(ready, one, limit)]
+        rows.sort(key=lambda row: (row.urgency, row.place_in_line, row.readback_id or row.chunk_id))
+        return rows[:limit]
+
+    def _due_chunks(
+        self, ready: list[ColumnElement[bool]], project_name: str, limit: int
+    ) -> Sequence[Row[Any]]:
         query = (
             select(
                 chunk.c.id.label("chunk_id"),
                 null().label("readback_id"),
+                chunk.c.tag.label("place_in_line"),
                 *(chunk.c[column] for column in _CHUNK_COLUMNS),
                 chunk.c.mac,
                 *_request_columns(),
             )
-            .where(
-                chunk.c.account == name,
-                chunk.c.lane == lane,
-                chunk.c.state == ChunkState.DUE,
-                chunk.c.due_ns == 0,
-            )
+            .join(request, request.c.id == chunk.c.request_id)
+            .where(*ready, chunk.c.project == project_name, may_delete())
             .order_by(chunk.c.urgency, chunk.c.tag)
         )
-        query = query.join(request, request.c.id == chunk.c.request_id).where(may_delete())
         return self._runnable(query, limit, chunk)
 
-    def _due_readbacks(self, name: str, lane: Lane, limit: int) -> Sequence[Row[Any]]:
+    def _due_readbacks(
+        self, ready: list[ColumnElement[bool]], project_name: str, limit: int
+    ) -> Sequence[Row[Any]]:
         query = (
             select(
                 readback.c.chunk_id,
                 readback.c.id.label("readback_id"),
+                readback.c.due_ns.label("place_in_line"),
                 *(readback.c[column] for column in _READBACK_COLUMNS),
                 readback.c.kind.label("readback_kind"),
                 chunk.c.ids,
@@ -219,29 +245,17 @@ class _Claiming:
                 chunk.c.mac,
                 *_request_columns(),
             )
-            .where(
-                readback.c.account == name,
-                readback.c.lane == lane,
-                readback.c.state == "due",
-                readback.c.due_ns <= self._now,
-            )
-            .order_by(readback.c.urgency, readback.c.due_ns)
             .outerjoin(chunk, chunk.c.id == readback.c.chunk_id)
+            .join(request, request.c.id == readback.c.request_id)
+            .where(*ready, readback.c.project == project_name, readback.c.due_ns <= self._now)
+            .order_by(readback.c.urgency, readback.c.due_ns)
         )
-        return self._runnable(
-            query.join(request, request.c.id == readback.c.request_id), limit, readback
-        )
+        return self._runnable(query, limit, readback)
 
     def _runnable(self, query: Select[Any], limit: int, table: Table) -> Sequence[Row[Any]]:
-        """Leave out held requests and stopped projects, and lock what is taken."""
+        """Leave out held and ended requests, and lock what is taken."""
         query = (
-            query.join(project, project.c.name == request.c.project)
-            .where(
-                request.c.held == 0,
-                request.c.finished_at.is_(None),
-                project.c.paused == 0,
-                project.c.open_until_ns <= self._now,
-            )
+            query.where(request.c.held == 0, request.c.finished_at.is_(None))
             .limit(limit)
             .with_for_update(key_share=True, of=table, skip_locked=True)
         )
@@ -249,12 +263,17 @@ class _Claiming:
 
     def _note_waiting(self) -> None:
         for table, state in ((chunk, ChunkState.DUE.value), (readback, "due")):
+            # `> 0` as the index has it, and no min(): SQLite would walk through the whole table.
             soonest = self._conn.execute(
-                select(func.min(table.c.due_ns)).where(
+                select(table.c.due_ns)
+                .where(
                     table.c.state == state,
+                    table.c.due_ns > 0,
                     table.c.due_ns > self._now,
                     table.c.due_ns < FOREVER_NS,
                 )
+                .order_by(table.c.due_ns)
+                .limit(1)
             ).scalar()
             if soonest is not None:
                 self._wakes.append(soonest)
@@ -381,6 +400,7 @@ _CHUNK_COLUMNS = (
     "account",
     "project",
     "lane",
+    "urgency",
     "tag",
     "ids",
     "n",
@@ -397,6 +417,7 @@ _READBACK_COLUMNS = (
     "account",
     "project",
     "lane",
+    "urgency",
     "purpose",
     "item",
     "page",

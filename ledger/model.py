@@ -31,7 +31,7 @@ class Order:
             For memories the user whose ids they are, when the sender knows (then the read-back
             can use that user's list); else None.
         lane: `erasure` or `bulk`; None means erasure for purges and bulk for ids.
-        verify: `full`, `sample:N` (N from 1 to 10,000) or `none`; None means full for purges and
+        verify: `full`, `sample:N` (N from 1 to 1,000) or `none`; None means full for purges and
             for ids whose user is named, else `sample:50`.
         reason: A short code such as `gdpr-17` (letters, digits, `._:-`, at most 64), no free text.
         idempotency_key: 1 to 200 characters; the same key gives the same request for ever. Only

@@ -6,11 +6,11 @@ token is old by then: the attempt is recorded as stale, and nothing else is chan
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, or_, select, update
+from sqlalchemy import Connection, Table, bindparam, insert, or_, select, update
 
 from ledger.canonical import canonical
 from ledger.clock import wall_us
@@ -70,6 +70,10 @@ class _Recording:
         self._tally = Tally()
         self._stale: set[tuple[str, int]] = set()
         self._unverified: set[str] = set()
+        # What is still leased under the settlement's token: table, row and token.
+        self._own: set[tuple[str, int | None, int]] = set()
+        # Rows to write, by table and the names of the columns that change.
+        self._writes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
         self._to_halve: list[int | None] = []
         self._to_probe: list[int | None] = []
 
@@ -78,6 +82,7 @@ class _Recording:
         self._pause_accounts(settlements)
         self._pause_projects(settlements)
         self._note_policies(settlements)
+        self._find_own(settlements)
         for settled in settlements:
             kept = (
                 self._settle_chunk(settled)
@@ -89,6 +94,7 @@ class _Recording:
                 self._stale.add((settled.task.claim, settled.task.place))
             elif not isinstance(settled.move, Unsent):
                 self._tally.add(settled.task.request_id, "attempts")
+        self._write()
         self._tally.apply(self._conn)
         for chunk_id in self._to_halve:
             self._halve(chunk_id)
@@ -181,22 +187,45 @@ class _Recording:
             )
             self._unverified = {row.id for row in rows if parse_verify(row.verify_now).none}
 
+    # -- fences -----------------------------------------------------------------------------------
+
+    def _find_own(self, settlements: Sequence[Settlement]) -> None:
+        """Lock the rows that the outcomes are about, and see whose leases still hold."""
+        for table, ids in (
+            (chunk, {s.task.chunk_id for s in settlements if s.task.readback_id is None}),
+            (readback, {s.task.readback_id for s in settlements if s.task.readback_id is not None}),
+        ):
+            if not ids:
+                continue
+            rows = self._conn.execute(
+                select(table.c.id, table.c.fence)
+                .where(table.c.id.in_(ids), table.c.state == "leased")
+                .order_by(table.c.id)
+                .with_for_update(key_share=True)
+            )
+            self._own |= {(table.name, row.id, row.fence) for row in rows}
+
+    def _settle(self, table: Table, row_id: int | None, fence: int, values: dict[str, Any]) -> bool:
+        """Note what becomes of a row, if its lease still holds; says whether it does."""
+        own = (table.name, row_id, fence)
+        if own not in self._own:
+            return False
+        self._own.remove(own)
+        self._writes[table.name, *values].append({"row_id": row_id, **values})
+        return True
+
+    def _write(self) -> None:
+        for (name, *_), rows in self._writes.items():
+            table = chunk if name == chunk.name else readback
+            self._conn.execute(update(table).where(table.c.id == bindparam("row_id")), rows)
+
     # -- chunks -----------------------------------------------------------------------------------
 
     def _settle_chunk(self, settled: Settlement) -> bool:
         task, move = settled.task, settled.move
         n = len(task.ids) or 1
         into, values = self._chunk_values(settled)
-        held = self._conn.execute(
-            update(chunk)
-            .where(
-                chunk.c.id == task.chunk_id,
-                chunk.c.fence == task.fence,
-                chunk.c.state == ChunkState.LEASED,
-            )
-            .values(values)
-        )
-        if held.rowcount != 1:
+        if not self._settle(chunk, task.chunk_id, task.fence, values):
             return False
         self._tally.move(task.request_id, n, out_of="pending", into=into)
         if isinstance(move, Retry):
@@ -313,39 +342,35 @@ class _Recording:
             case _:
                 msg = f"{type(move).__name__} is no move of a read-back"
                 raise AssertionError(msg)
-        held = self._conn.execute(
-            update(readback)
-            .where(
-                readback.c.id == task.readback_id,
-                readback.c.fence == task.fence,
-                readback.c.state == "leased",
-            )
-            .values(values)
-        )
-        return held.rowcount == 1
+        return self._settle(readback, task.readback_id, task.fence, values)
 
     # -- the record -------------------------------------------------------------------------------
 
     def _close_attempts(self, settlements: Sequence[Settlement]) -> None:
+        rows: dict[bool, list[dict[str, Any]]] = {False: [], True: []}
         for settled in settlements:
             task = settled.task
             late = (task.claim, task.place) in self._stale
-            own = [attempt.c.claim == task.claim, attempt.c.place == task.place]
-            if late:
-                # Not when the same was recorded before, and only the confirmation got lost.
-                own.append(or_(attempt.c.outcome.is_(None), attempt.c.reason == "lease_lapsed"))
-            self._conn.execute(
-                update(attempt)
-                .where(*own)
-                .values(
-                    outcome=settled.outcome,
-                    reason=settled.reason,
-                    http_status=settled.http_status,
-                    code=_code(settled),
-                    took_us=settled.took_us,
-                    stale=int(late),
-                )
+            rows[late].append(
+                {
+                    "of_claim": task.claim,
+                    "at_place": task.place,
+                    "outcome": settled.outcome,
+                    "reason": settled.reason,
+                    "http_status": settled.http_status,
+                    "code": _code(settled),
+                    "took_us": settled.took_us,
+                    "stale": int(late),
+                }
             )
+        own = update(attempt).where(
+            attempt.c.claim == bindparam("of_claim"), attempt.c.place == bindparam("at_place")
+        )
+        # Not when the same was recorded before, and only the confirmation got lost.
+        unsettled = or_(attempt.c.outcome.is_(None), attempt.c.reason == "lease_lapsed")
+        for late, statement in ((False, own), (True, own.where(unsettled))):
+            if rows[late]:
+                self._conn.execute(statement, rows[late])
 
     def _append_event(self, settlements: Sequence[Settlement]) -> None:
         digest = hashlib.sha256()

@@ -239,6 +239,7 @@ chunk = Table(
     Index(
         "chunk_ready",
         "account",
+        "project",
         "lane",
         "urgency",
         "tag",
@@ -296,8 +297,15 @@ readback = Table(
     Index(
         "readback_ready",
         "account",
+        "project",
         "lane",
         "urgency",
+        "due_ns",
+        sqlite_where=text("state = 'due'"),
+        postgresql_where=text("state = 'due'"),
+    ),
+    Index(
+        "readback_waiting",
         "due_ns",
         sqlite_where=text("state = 'due'"),
         postgresql_where=text("state = 'due'"),

@@ -6,7 +6,7 @@ Every part is safe to run at any time and from several processes.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, true, update
 
 from ledger.advance import ReadbackPolicy, advance
 from ledger.checks import may_delete
@@ -266,7 +266,10 @@ def _waiting(conn: Connection, database: Database) -> tuple[bool, float]:
         _runnable(readback, readback.c.state == "due", readback.c.due_ns <= now),
     )
     claimed = conn.execute(
-        select(func.min(account.c.claimed_ns)).where(account.c.paused_until_ns <= now, due)
+        select(func.min(account.c.claimed_ns))
+        .select_from(account)
+        .join(project, true())
+        .where(account.c.paused_until_ns <= now, project.c.paused == 0, due)
     ).scalar()
     if claimed is None:
         return False, 0.0
@@ -274,17 +277,19 @@ def _waiting(conn: Connection, database: Database) -> tuple[bool, float]:
 
 
 def _runnable(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
-    """Is there such a row of the account, of a request and project that may go on?"""
+    """Is there such a row of the account and project, of a request that may go on?"""
     return (
         select(table.c.id)
         .join(request, request.c.id == table.c.request_id)
-        .join(project, project.c.name == table.c.project)
         .where(
             table.c.account == account.c.name,
+            table.c.project == project.c.name,
             *conditions,
             request.c.held == 0,
             request.c.finished_at.is_(None),
-            project.c.paused == 0,
         )
-        .exists()
+        # Not EXISTS: PostgreSQL would make a join over all that is due of it.
+        .limit(1)
+        .scalar_subquery()
+        .is_not(None)
     )

@@ -11,7 +11,7 @@ from expunge.cli.values import moment, one_of, one_value
 from expunge.cli.views import receipt_record
 from expunge.exit_codes import EXIT_PARTLY
 from expunge.progress import bars
-from expunge.tables import table
+from expunge.tables import cell, table
 
 if TYPE_CHECKING:
     from ledger.model import Receipt
@@ -137,7 +137,7 @@ class _Receipts:
             show_one(record, output=Output.JSON, shown={})
         elif self._output is Output.TABLE:
             rows = [
-                [str(one["id"]), str(one["state"]), f"{one['unique']:,}", str(one["duplicate"])]
+                [str(one["id"]), str(one["state"]), f"{one['unique']:,}", cell(one["duplicate"])]
                 for one in self._few
             ]
             for line in table(["id", "state", "unique", "known before"], rows):

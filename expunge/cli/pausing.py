@@ -19,14 +19,13 @@ def resume(
     project: str = typer.Argument(help="The project, as `list` names it."),
 ) -> None:
     """Let a project go on that was stopped because its key or address was refused."""
-    import getpass  # noqa: PLC0415
-
+    from expunge.cli.values import operator  # noqa: PLC0415
     from ledger import Keys, Ledger  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
     with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as ledger:
-        changed = ledger.resume_project(project, principal=getpass.getuser())
+        changed = ledger.resume_project(project, principal=operator())
     typer.echo(
         f"Project {project} goes on." if changed else f"Project {project} was not stopped.",
         err=True,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["memory_ids", "moment", "one_of", "one_value"]
+__all__ = ["memory_ids", "moment", "one_of", "one_value", "operator"]
 
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -82,3 +82,14 @@ def one_of(kind: type[_E], value: str | None, *, option: str) -> _E | None:
         msg = f"{option} is none of {', '.join(kind)}."
         raise RequestError(msg)
     return kind(value)
+
+
+def operator() -> str:
+    """Name who runs the command, for the record; containers may run as a user without a name."""
+    import getpass  # noqa: PLC0415
+    import os  # noqa: PLC0415
+
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid-{os.getuid()}"

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
-from ledger.errors import ConflictError, LedgerError, RequestError
+from ledger.errors import LedgerError, RequestError
 from ledger.model import Receipt
 from ledger.states import Kind, Lane
 from producer.files.by_user import group_by_user
@@ -196,8 +196,6 @@ def _import_requests(
             own["idempotency_key"] = f"{terms.idempotency_key}:{row.line}"
         try:
             take(_hand_in(producer, row, {**given, **own}))
-        except ConflictError as error:
-            rejects.add(Reject(line=row.line, reason=f"Conflict: {error}"))
         except RequestError as error:
             rejects.add(Reject(line=row.line, reason=str(error)))
         except LedgerError as error:

@@ -187,7 +187,7 @@ def test_a_call_is_counted_once_even_when_its_lease_ran_out(world):
 # -- halves ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 7, 64, 100])
+@pytest.mark.parametrize("n", [2, 3, 5, 7, 31])
 def test_halves_carry_the_parents_ids_once_each_at_their_places(world, n):
     wanted = ids(n)
     receipt = world.submit(wanted, chunk_size=n)
@@ -266,7 +266,8 @@ def test_a_doubtful_chunk_waits_for_three_reads_whose_draw_can_be_repeated(world
     assert sorted(task.ids[0] for task in tasks) == sorted(f"m{item}" for item in items)
     assert len(tasks) == expected
     world.clock.tick(1_000)
-    assert world.sweep().due is False or world.claim().tasks == ()
+    world.sweep()
+    assert {task.call for task in world.claim().tasks} == {"read"}
 
 
 def test_all_probes_absent_means_deleted_or_already_gone(world):

@@ -8,7 +8,6 @@ import time
 
 import pytest
 
-from ledger.keys import KEY_FILES
 from tests.support.stack import Stack, until
 
 DEADLINE_S = 1.0
@@ -60,6 +59,7 @@ def test_a_term_lets_calls_under_way_end_and_leaves_nothing_in_doubt(stack):
     assert_ended_in_order(stack, worker)
     assert all_answered(stack)
     assert stack.views()[0].counts.pending > 0  # it was in the middle of it
+    assert (worker.log.read_text(), worker.stdout) == ("", "")  # nothing to complain about
 
 
 def test_a_term_ends_in_time_although_every_call_runs_into_its_deadline(stack):
@@ -82,23 +82,22 @@ def test_a_term_to_the_whole_group_cuts_no_call(stack):
     assert all_answered(stack)
 
 
-@pytest.mark.parametrize("how", ["killed", "frozen"])
-def test_a_term_ends_in_time_although_redis_is(stack, how):
+def test_a_worker_whose_redis_died_says_so_in_json_and_ends_in_time(stack):
     worker = busy_worker(stack)
-    if how == "killed":
-        stack.valkey.kill()
-    else:
-        stack.valkey.freeze()
-    time.sleep(0.5)  # for Celery to notice
+    stack.valkey.kill()
+    until(worker.log_lines, seconds=15, why="a complaint")
 
     worker.terminate()
 
     assert_ended_in_order(stack, worker)
+    assert all({"event", "level", "ts"} <= line.keys() for line in worker.log_lines())
+    assert worker.stdout == ""
+    assert stack.simulator.api_key not in worker.log.read_text()
 
 
-def test_a_term_to_an_idle_worker_ends_it(stack):
-    worker = stack.start_worker()
-    until(lambda: stack.scalar("SELECT count(*) FROM heartbeat"), seconds=20, why="a heartbeat")
+def test_a_term_ends_in_time_although_redis_is_frozen(stack):
+    worker = busy_worker(stack)
+    stack.valkey.freeze()
 
     worker.terminate()
 
@@ -118,69 +117,38 @@ def test_the_supervisors_death_alone_ends_everything_it_started(stack):
     stack.assert_nothing_in_doubt()
 
 
-def kill_celery(worker):
-    os.kill(worker.part("worker.celery_main"), signal.SIGKILL)
-
-
-def kill_child(worker):
-    os.kill(worker.children(worker.part("worker.celery_main"))[0], signal.SIGKILL)
-
-
-def kill_steward(worker):
-    os.kill(worker.part("worker.steward"), signal.SIGKILL)
-
-
-@pytest.mark.parametrize("kill", [kill_celery, kill_child, kill_steward])
-def test_a_killed_part_is_replaced_and_the_work_goes_on(stack, kill):
+def test_killed_parts_are_replaced_without_orphans_and_the_work_goes_on(stack):
     worker = busy_worker(stack)
-    before = set(worker.members())
 
-    kill(worker)
+    def child():
+        return worker.children(worker.part("worker.celery_main"))[0]
 
-    def replaced():
-        now = set(worker.members())
-        return len(now) >= len(before) and now - before
+    def steward():
+        return worker.part("worker.steward")
 
-    until(replaced, seconds=15, why="the part to be started again")
-    seen = len(stack.control.journal())
-    stack.wait_for_calls(seen + 50)
+    def celery():
+        return worker.part("worker.celery_main")
+
+    for part in (child, steward, celery):
+        before = worker.members()
+        victim = part()
+        with_it = [victim, *worker.children(victim)]
+        os.kill(victim, signal.SIGKILL)
+
+        until(
+            lambda gone=with_it: not set(gone) & set(worker.members()),
+            seconds=3,
+            why="no orphan to be left",
+        )
+        until(
+            lambda before=before: len(worker.members()) >= len(before),
+            seconds=15,
+            why=f"the {part.__name__} to be started again",
+        )
+        seen = len(stack.control.journal())
+        stack.wait_for_calls(seen + 30)
     assert worker.process.poll() is None
     stack.assert_within_rate()
-
-
-def test_an_orphaned_child_of_celery_goes_with_it(stack):
-    worker = busy_worker(stack)
-    celery = worker.part("worker.celery_main")
-    children = worker.children(celery)
-
-    os.kill(celery, signal.SIGKILL)
-
-    until(lambda: not set(children) & set(worker.members()), seconds=3, why="no orphan to be left")
-
-
-def test_everything_a_worker_says_is_json_on_stderr(stack):
-    worker = busy_worker(stack)
-    # Something to complain about: the ledger's steward, Celery and the drain all meet trouble.
-    stack.valkey.kill()
-    until(lambda: worker.log_lines(), seconds=15, why="a complaint")
-    worker.terminate()
-    worker.wait(10)
-
-    lines = worker.log_lines()
-
-    assert all({"event", "level", "ts"} <= line.keys() for line in lines)
-    assert worker.stdout == ""
-    assert stack.simulator.api_key not in worker.log.read_text()
-
-
-def test_a_worker_without_trouble_says_nothing(stack):
-    worker = busy_worker(stack, memories=100)
-    stack.wait_for_end()
-    worker.terminate()
-    worker.wait(10)
-
-    assert worker.log.read_text() == ""
-    assert worker.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -222,12 +190,3 @@ def test_a_worker_does_not_start_on_a_ledger_that_was_not_migrated(stack, tmp_pa
     assert done.returncode == 8
     assert "expunge db upgrade" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-def test_the_keys_are_all_a_worker_reads_of_the_keys_directory(stack, tmp_path):
-    (tmp_path / "keys" / KEY_FILES[-1]).chmod(0)  # the signing key is the sealer's alone
-    worker = busy_worker(stack, memories=50)
-
-    stack.wait_for_end()
-
-    assert worker.process.poll() is None

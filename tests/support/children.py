@@ -2,6 +2,7 @@
 
 import subprocess
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 __all__ = ["all_gone", "descendants"]
@@ -10,13 +11,13 @@ _PROC = Path("/proc")
 _LOOK_S = 0.02
 
 
-def descendants(pid: int) -> list[int]:
-    """Give the ids of all processes below *pid* that run."""
+def descendants(pid: int, *, but: Collection[int] = ()) -> list[int]:
+    """Give the ids of all processes below *pid* that run, *but* the servers of other tests."""
     parents = _parents()
     found = [pid]
     for each in found:
         found.extend(child for child, parent in parents.items() if parent == each)
-    return found[1:]
+    return [each for each in found[1:] if each not in but]
 
 
 def all_gone(pids: list[int], *, within_s: float) -> bool:

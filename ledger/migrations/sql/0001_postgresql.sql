@@ -211,7 +211,7 @@ CREATE INDEX chunk_leased ON chunk (lease_until_ns) WHERE state = 'leased';
 
 CREATE INDEX chunk_of_request ON chunk (request_id, state, no);
 
-CREATE INDEX chunk_ready ON chunk (account, lane, urgency, tag) WHERE state = 'due' AND due_ns = 0;
+CREATE INDEX chunk_ready ON chunk (account, project, lane, urgency, tag) WHERE state = 'due' AND due_ns = 0;
 
 CREATE INDEX chunk_waiting ON chunk (due_ns) WHERE state = 'due' AND due_ns > 0;
 
@@ -250,4 +250,6 @@ CREATE INDEX readback_leased ON readback (lease_until_ns) WHERE state = 'leased'
 
 CREATE INDEX readback_of_request ON readback (request_id, state);
 
-CREATE INDEX readback_ready ON readback (account, lane, urgency, due_ns) WHERE state = 'due';
+CREATE INDEX readback_ready ON readback (account, project, lane, urgency, due_ns) WHERE state = 'due';
+
+CREATE INDEX readback_waiting ON readback (due_ns) WHERE state = 'due';

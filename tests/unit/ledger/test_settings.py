@@ -319,6 +319,13 @@ def test_settings_cannot_be_changed_and_show_no_secret(load):
     assert CANARY not in str(settings)
 
 
+def test_not_even_a_validation_error_shows_what_was_given():
+    for wrong in ({"memos_api_key": f"{CANARY} x"}, {"chunk_size": CANARY}, {"redis_url": CANARY}):
+        with pytest.raises(ValueError, match=next(iter(wrong))) as caught:
+            Settings.model_validate(wrong)
+        assert CANARY not in str(caught.value)
+
+
 def test_a_child_process_reads_exactly_the_settings_it_was_given(monkeypatch, tmp_path):
     monkeypatch.setenv("EXPUNGE_CHUNK_SIZE", "11")
     monkeypatch.setenv("CELERY_BROKER_URL", "redis://elsewhere/0")

@@ -159,6 +159,7 @@ def test_an_iterable_that_breaks_leaves_no_work_behind(producer, settings):
     with pytest.raises(OSError, match="went away"):
         producer.delete_memories(broken())
     assert work_in_line(settings) == []
+    assert rows(settings, "SELECT DISTINCT state FROM request") == [("cancelled",)]
 
 
 @pytest.mark.parametrize("bad", ["", " ", "u" * 101, "u\x7f", None])

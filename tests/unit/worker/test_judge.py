@@ -1,0 +1,290 @@
+"""The whole policy of the way out, as a table: every outcome, every call, every state of doubt."""
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ledger.states import Kind
+from ledger.states import Sight as Seeing
+from ledger.tasks import Dead, Delivered, Page, Probe, Retry, Seen, Split, Task, Unsent
+from memos_api import Answer, Listing, Outcome, Reply, Sight
+from worker.backoff import MOST_PAUSE_S, pause_s, retry_s
+from worker.judge import QUOTA_PAUSE_S, judge
+
+MOST = 4
+RETRY = Retry(delay_s=0.0, burn=False)
+BURN = "burn"  # again later, counted
+DOUBT = "doubt"  # again later, counted, and it may have been applied
+STOPPING = {Outcome.BACK_OFF, Outcome.PAUSE_PROJECT, Outcome.PAUSE_ACCOUNT, Outcome.NOT_APPLIED}
+
+SHAPES = {
+    "single": {"ids": ("a",)},
+    "batch": {"ids": ("a", "b")},
+    "purge": {"kind": Kind.USER, "subject": "u"},
+    "agent": {"kind": Kind.AGENT, "subject": "g"},
+    "list": {"call": "list", "subject": "u"},
+    "purge list": {"call": "list", "kind": Kind.USER, "subject": "u"},
+    "read": {"call": "read", "ids": ("a",)},
+}
+LOOKS = {"list", "purge list", "read"}
+
+
+def task(shape, **changed):
+    values = {
+        "claim": "c",
+        "place": 0,
+        "slot_ns": 0,
+        "account": "default",
+        "project": "default",
+        "request_id": "r",
+        "generation": 1,
+        "kind": Kind.MEMORIES,
+        "call": "delete",
+        "chunk_id": 1,
+        "readback_id": 2 if shape in LOOKS else None,
+        "fence": 1,
+        "burnt": 0,
+        "doubtful": False,
+        "sightings": 0,
+        "subject": None,
+        "ids": (),
+    }
+    return Task(**(values | SHAPES[shape] | changed))
+
+
+def reply(outcome, *, retry_after_s=None, listing=None, sight=None):
+    answer = Answer(
+        outcome=outcome, code=None, http_status=None, retry_after_s=retry_after_s, reason="why"
+    )
+    return Reply(answer=answer, listing=listing, sight=sight, seconds=0.25)
+
+
+def judged(one, answered, *, strikes=0, most=MOST, chance=0.5):
+    return judge(one, answered, strikes=strikes, max_attempts=most, chance=lambda: chance)
+
+
+def expected(shape, outcome, *, doubtful, last):  # noqa: PLR0911 - the table
+    """What becomes of the work; written down anew, without looking at the code."""
+    if outcome in STOPPING:
+        return RETRY
+    if shape in LOOKS:
+        return Seen(sight=Seeing.UNKNOWN) if last else BURN
+    batch = shape == "batch"
+    match outcome:
+        case Outcome.ACKNOWLEDGED:
+            return Delivered()
+        case Outcome.NOT_FOUND if not batch:
+            return Delivered(was_absent=True)
+        case Outcome.NOT_FOUND:
+            return Probe() if doubtful else Split()
+        case Outcome.REFUSED | Outcome.TOO_LARGE if batch:
+            return Split()
+        case Outcome.TOO_LARGE | Outcome.PERMANENT:
+            return Dead(bucket="refused")
+        case Outcome.REFUSED:
+            return Dead(bucket="refused") if last else BURN  # one more try, whatever is left
+        case Outcome.UNKNOWN:
+            return Dead(bucket="unknown") if last else DOUBT
+    raise AssertionError(outcome)
+
+
+CASES = list(itertools.product(SHAPES, Outcome, [False, True], [False, True]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "outcome", "doubtful", "last"),
+    CASES,
+    ids=[f"{s}-{o}-{'doubtful' if d else 'sure'}-{'last' if n else 'first'}" for s, o, d, n in CASES],
+)
+def test_the_table(shape, outcome, doubtful, last):
+    one = task(shape, doubtful=doubtful, burnt=MOST - 1 if last else 0)
+
+    move = judged(one, reply(outcome, sight=Sight.UNKNOWN if shape == "read" else None)).move
+
+    wanted = expected(shape, outcome, doubtful=doubtful, last=last)
+    if wanted in (BURN, DOUBT):
+        assert isinstance(move, Retry)
+        assert move.burn
+        assert move.doubtful is (wanted == DOUBT)
+        assert 0 <= move.delay_s <= 1
+    else:
+        assert move == wanted
+
+
+@pytest.mark.parametrize("outcome", sorted(STOPPING))
+@pytest.mark.parametrize("shape", SHAPES)
+def test_an_answer_that_stops_traffic_never_uses_up_attempts(shape, outcome):
+    settled = judged(task(shape, burnt=MOST - 1), reply(outcome))
+
+    assert settled.move == RETRY
+    stopped = [settled.pause_account_s, settled.pause_project, settled.rest_project_s]
+    assert sum(one is not None for one in stopped) == 1
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stops"),
+    [
+        (Outcome.BACK_OFF, "pause_account_s"),
+        (Outcome.PAUSE_ACCOUNT, "pause_account_s"),
+        (Outcome.PAUSE_PROJECT, "pause_project"),
+        (Outcome.NOT_APPLIED, "rest_project_s"),
+    ],
+)
+def test_what_is_stopped(outcome, stops):
+    settled = judged(task("batch"), reply(outcome))
+
+    assert getattr(settled, stops) is not None
+
+
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.PAUSE_ACCOUNT}))
+def test_a_retry_after_wins_over_our_own_pause(outcome):
+    settled = judged(task("batch"), reply(outcome, retry_after_s=17.0), strikes=5)
+
+    assert settled.pause_account_s == 17.0
+
+
+def test_a_retry_after_lengthens_the_rest_of_a_used_up_quota_but_never_shortens_it():
+    def pause(retry_after_s):
+        return judged(
+            task("batch"), reply(Outcome.PAUSE_ACCOUNT, retry_after_s=retry_after_s)
+        ).pause_account_s
+
+    assert (pause(None), pause(1.0), pause(900.0)) == (QUOTA_PAUSE_S, QUOTA_PAUSE_S, 900.0)
+
+
+def test_a_retry_after_of_nothing_is_no_leave_to_go_on_knocking():
+    settled = judged(task("batch"), reply(Outcome.BACK_OFF, retry_after_s=0.0))
+
+    assert settled.pause_account_s is not None
+    assert settled.pause_account_s >= 1
+
+
+def test_a_single_id_that_is_refused_gets_one_more_try():
+    assert isinstance(judged(task("single"), reply(Outcome.REFUSED)).move, Retry)
+    assert judged(task("single", burnt=1), reply(Outcome.REFUSED)).move == Dead(bucket="refused")
+
+
+def test_what_is_recorded_of_the_call():
+    settled = judged(task("batch"), reply(Outcome.UNKNOWN))
+
+    assert (settled.outcome, settled.reason, settled.took_us) == ("unknown", "why", 250_000)
+
+
+# -- looks ----------------------------------------------------------------------------------------
+
+
+def listing(*ids, last=True, unchecked=(), page=1):
+    return Listing(memory_ids=ids, page=page, last=last, unchecked=unchecked)
+
+
+def looked(shape, *, answered, **changed):
+    return judged(
+        task(shape, **changed), reply(Outcome.ACKNOWLEDGED, listing=answered)
+    ).move
+
+
+@pytest.mark.parametrize(
+    ("answered", "wanted"),
+    [
+        (listing(), Seen(sight=Seeing.ABSENT)),
+        (listing("x"), Seen(sight=Seeing.PRESENT)),
+        (listing("x", last=False), Seen(sight=Seeing.PRESENT)),
+        (listing(unchecked=("skill_detail_list",)), None),
+        (listing("x", unchecked=("skill_detail_list",)), None),
+        (None, None),
+        # An empty page that is not the last one: what is on the others is not known yet.
+        (listing(last=False), Page(ids=frozenset())),
+    ],
+)
+def test_a_purge_is_gone_only_when_a_whole_list_is_empty(answered, wanted):
+    move = looked("purge list", answered=answered)
+
+    assert move == wanted if wanted is not None else isinstance(move, Retry)
+
+
+@pytest.mark.parametrize(
+    ("page", "seen", "answered", "wanted"),
+    [
+        (1, (), listing("x", last=False), Page(ids=frozenset("x"))),
+        (2, ("x",), listing("y"), Seen(sight=Seeing.PRESENT, ids=frozenset("xy"))),
+        (2, ("x",), listing(), Seen(sight=Seeing.PRESENT, ids=frozenset("x"))),
+        (1, (), listing(), Seen(sight=Seeing.ABSENT)),
+        # One server gives the same page for ever.
+        (2, ("x",), listing("x", last=False), Seen(sight=Seeing.PRESENT, ids=frozenset("x"))),
+        (100, ("x",), listing("y", last=False), None),
+    ],
+)
+def test_a_list_is_walked_to_its_end(page, seen, answered, wanted):
+    move = looked("list", answered=answered, page=page, seen=frozenset(seen))
+
+    assert move == wanted if wanted is not None else isinstance(move, Retry)
+
+
+@pytest.mark.parametrize(
+    ("sight", "wanted"), [(Sight.ABSENT, Seeing.ABSENT), (Sight.PRESENT, Seeing.PRESENT)]
+)
+def test_a_read_that_saw_something_is_over(sight, wanted):
+    move = judged(task("read"), reply(Outcome.ACKNOWLEDGED, sight=sight)).move
+
+    assert move == Seen(sight=wanted)
+
+
+@pytest.mark.parametrize("outcome", [Outcome.BACK_OFF, Outcome.PAUSE_PROJECT])
+def test_a_look_that_was_turned_away_saw_nothing(outcome):
+    move = judged(task("purge list"), reply(outcome, listing=listing())).move
+
+    assert move == RETRY
+
+
+# -- pauses ---------------------------------------------------------------------------------------
+
+CHANCES = st.floats(min_value=0, max_value=1, exclude_max=True)
+
+
+@given(tries=st.integers(0, 10_000), chance=CHANCES)
+def test_a_retry_waits_anything_up_to_its_bound(tries, chance):
+    bound = min(300.0, 2.0 ** min(tries, 30))
+
+    assert 0 <= retry_s(tries, chance=lambda: chance) <= bound
+    assert retry_s(tries, chance=lambda: 0.5) == bound / 2
+
+
+@given(strikes=st.integers(0, 10_000), chance=CHANCES)
+def test_a_pause_never_falls_below_its_floor(strikes, chance):
+    floor = min(MOST_PAUSE_S, 2.0 ** min(strikes, 30))
+
+    assert max(1.0, floor) <= pause_s(strikes, chance=lambda: chance) < 2 * floor + 1e-9
+
+
+@given(
+    outcome=st.sampled_from(Outcome),
+    shape=st.sampled_from(sorted(SHAPES)),
+    burnt=st.integers(0, 20),
+    doubtful=st.booleans(),
+    strikes=st.integers(0, 100),
+    retry_after_s=st.none() | st.floats(0, 3600),
+    most=st.integers(1, 20),
+    chance=CHANCES,
+)
+def test_whatever_comes_back_there_is_a_move_that_fits_the_work(  # noqa: PLR0917
+    outcome, shape, burnt, doubtful, strikes, retry_after_s, most, chance
+):
+    settled = judged(
+        task(shape, burnt=burnt, doubtful=doubtful),
+        reply(outcome, retry_after_s=retry_after_s),
+        strikes=strikes,
+        most=most,
+        chance=chance,
+    )
+
+    if shape in LOOKS:
+        assert isinstance(settled.move, Retry | Seen | Page)
+        if isinstance(settled.move, Seen):
+            assert settled.move.sight is Seeing.UNKNOWN  # nothing was listed, nothing read
+    else:
+        assert isinstance(settled.move, Retry | Delivered | Dead | Split | Probe)
+    if isinstance(settled.move, Split | Probe):
+        assert shape == "batch"
+    assert not isinstance(settled.move, Unsent)

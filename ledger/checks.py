@@ -51,8 +51,8 @@ class OrderCheck:
         if not same(row.mac, self._macs.chunk(fields_of_chunk)):
             return "chunk"
         # Under no MAC of their own, but the ids are: a wrong one would wreck the counts.
-        n = len(json.loads(row.ids)) or 1
-        whole = row.n == n if row.readback_id is None else 0 <= row.item < n
+        n = len(json.loads(row.ids))
+        whole = row.n == (n or 1) if row.readback_id is None else 0 <= row.item < n
         return None if whole else "chunk"
 
 

@@ -196,9 +196,10 @@ class _Claiming:
             select(project.c.name).where(
                 project.c.paused == 0,
                 project.c.open_until_ns <= self._now,
-                # Not EXISTS: PostgreSQL would make a join over all that is due of it.
+                # Not EXISTS, and in the index's order: else PostgreSQL walks through the table.
                 select(table.c.id)
                 .where(*ready, table.c.project == project.c.name)
+                .order_by(table.c.urgency, table.c.tag if table is chunk else table.c.due_ns)
                 .limit(1)
                 .scalar_subquery()
                 .is_not(None),

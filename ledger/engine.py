@@ -62,7 +62,8 @@ class Database:
                 pool_pre_ping=not self.is_sqlite,
                 connect_args={"timeout": _BUSY_MS / 1000}
                 if self.is_sqlite
-                else {"connect_timeout": 10},
+                # A plan made while a table was small would be kept when it no longer is.
+                else {"connect_timeout": 10, "prepare_threshold": None},
             )
         except (NoSuchModuleError, ImportError):
             msg = "The driver for PostgreSQL is not installed; install `expunge[postgres]`."

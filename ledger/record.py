@@ -257,14 +257,14 @@ class _Recording:
                     "burnt": task.burnt + int(move.burn),
                     "doubtful": int(task.doubtful or move.doubtful),
                 }
-            case Probe():
+            case Probe() if task.ids:
                 return "pending", due | {"due_ns": FOREVER_NS, "reading": 1}
             case Unsent():
                 return "pending", {"state": ChunkState.DUE, "due_ns": 0, "lease_until_ns": 0}
-            case Split():
+            case Split() if len(task.ids) > 1:
                 return "pending", {"last_reason": settled.reason}
-            case Seen() | Page():
-                msg = f"{type(move).__name__} is no move of a chunk"
+            case _:
+                msg = f"{type(move).__name__} is no move of a chunk of {len(task.ids)} ids"
                 raise AssertionError(msg)
 
     def _halve(self, chunk_id: int | None) -> None:

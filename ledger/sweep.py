@@ -236,7 +236,10 @@ def _stuck(conn: Connection) -> list[str]:
             chunk.c.request_id == request.c.id,
             chunk.c.state.in_((ChunkState.DUE, ChunkState.LEASED)),
         )
-        .exists()
+        .order_by(chunk.c.state, chunk.c.no)
+        .limit(1)
+        .scalar_subquery()
+        .is_not(None)
     )
     return list(
         conn.execute(
@@ -278,6 +281,8 @@ def _waiting(conn: Connection, database: Database) -> tuple[bool, float]:
 
 def _runnable(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
     """Is there such a row of the account and project, of a request that may go on?"""
+    last = table.c.tag if table is chunk else table.c.due_ns
+    order = (table.c.lane, table.c.urgency, last)
     return (
         select(table.c.id)
         .join(request, request.c.id == table.c.request_id)
@@ -288,7 +293,8 @@ def _runnable(table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[b
             request.c.held == 0,
             request.c.finished_at.is_(None),
         )
-        # Not EXISTS: PostgreSQL would make a join over all that is due of it.
+        # Not EXISTS, and in the index's order: else PostgreSQL walks through the table.
+        .order_by(*order)
         .limit(1)
         .scalar_subquery()
         .is_not(None)

@@ -97,7 +97,7 @@ def make_app(settings: Settings, stop: StopFlag, busy: Busy) -> Celery:
 
     child = _Child(settings, stop, busy)
 
-    @app.task(name=TASK, ignore_result=True)  # type: ignore[untyped-decorator]
+    @app.task(name=TASK, ignore_result=True, shared=False)  # type: ignore[untyped-decorator]
     def drain() -> None:
         if child.drain():
             bell()

@@ -18,7 +18,9 @@ class Busy:
 
     def __init__(self) -> None:
         """Make the file, which has no name."""
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        with tempfile.TemporaryFile() as file:
+            # The descriptor lives as long as the process.
+            self._file = os.dup(file.fileno())
 
     @contextmanager
     def hold(self) -> Iterator[None]:

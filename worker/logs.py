@@ -40,7 +40,11 @@ def configure_logs(level: int = logging.WARNING) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[
+            *_SHARED,
+            _error_by_name,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -63,11 +67,15 @@ def _say_thread_end(caught: threading.ExceptHookArgs) -> None:
 def _error_by_name(
     _logger: object, _method: str, fields: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
+    caught = fields.pop("exc_info", None)
     record = fields.get("_record")
-    caught = getattr(record, "exc_info", None) or fields.pop("exc_info", None)
-    if isinstance(caught, tuple) and caught[0] is not None:
-        fields["error"] = caught[0].__name__
-        if record is not None:
-            record.exc_info = None
-            record.exc_text = None
+    if record is not None:
+        caught = caught or record.exc_info
+        # The formatter would append the traceback by itself.
+        record.exc_info = record.exc_text = record.stack_info = None
+    if caught is True:
+        caught = sys.exc_info()
+    error = caught[1] if isinstance(caught, tuple) else caught
+    if isinstance(error, BaseException):
+        fields["error"] = type(error).__name__
     return fields

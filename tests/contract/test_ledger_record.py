@@ -238,6 +238,23 @@ def test_bisecting_finds_the_few_unknown_ids_and_nothing_else(world):
     assert {item for row in absent for item in json.loads(row.ids)} == gone
 
 
+@pytest.mark.parametrize(
+    ("order", "move"),
+    [
+        ({"ids": ["m"]}, Split()),
+        ({"kind": Kind.USER, "subject": "u"}, Split()),
+        ({"kind": Kind.USER, "subject": "u"}, Probe()),
+        ({"ids": ["m"]}, Seen(sight=Sight.ABSENT)),
+        ({"ids": ["m"]}, Page(ids=frozenset())),
+    ],
+)
+def test_a_move_that_makes_no_sense_is_refused_before_it_does_harm(world, order, move):
+    receipt = world.submit(**order)
+    with pytest.raises(AssertionError, match="is no move of a chunk"):
+        world.record(settled(world.claim_one(), move))
+    assert [row.state for row in world.chunks(receipt.id)] == ["leased"]
+
+
 # -- probes ---------------------------------------------------------------------------------------
 
 
@@ -408,11 +425,10 @@ def test_a_project_is_stopped_once_with_its_first_reason_until_somebody_resumes_
 def test_a_project_that_rests_goes_on_by_itself(world):
     world.submit(["m"])
     world.submit(["x"], project="blog")
-    shop = world.claim_one()
-    assert shop.project == "shop"
+    shop = next(task for task in world.claim().tasks if task.project == "shop")
     world.record(settled(shop, Retry(delay_s=0, burn=False), rest_project_s=10.0))
     world.clock.tick(9)
-    assert {task.project for task in world.claim().tasks} == {"blog"}
+    assert not world.claim().tasks
     world.clock.tick(1)
     assert {task.project for task in world.claim().tasks} == {"shop"}
 

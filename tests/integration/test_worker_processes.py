@@ -117,6 +117,20 @@ def test_the_supervisors_death_alone_ends_everything_it_started(stack):
     stack.assert_nothing_in_doubt()
 
 
+def kill_and_await(worker, part):
+    """Kill a part, and wait until it and its children are gone and as many are there again."""
+    before = worker.members()
+    victim = part()
+    gone = {victim, *worker.children(victim)}
+    os.kill(victim, signal.SIGKILL)
+    until(lambda: not gone & set(worker.members()), seconds=3, why="no orphan to be left")
+    until(
+        lambda: len(worker.members()) >= len(before),
+        seconds=15,
+        why=f"the {part.__name__} to be started again",
+    )
+
+
 def test_killed_parts_are_replaced_without_orphans_and_the_work_goes_on(stack):
     worker = busy_worker(stack)
 
@@ -130,21 +144,7 @@ def test_killed_parts_are_replaced_without_orphans_and_the_work_goes_on(stack):
         return worker.part("worker.celery_main")
 
     for part in (child, steward, celery):
-        before = worker.members()
-        victim = part()
-        with_it = [victim, *worker.children(victim)]
-        os.kill(victim, signal.SIGKILL)
-
-        until(
-            lambda gone=with_it: not set(gone) & set(worker.members()),
-            seconds=3,
-            why="no orphan to be left",
-        )
-        until(
-            lambda before=before: len(worker.members()) >= len(before),
-            seconds=15,
-            why=f"the {part.__name__} to be started again",
-        )
+        kill_and_await(worker, part)
         seen = len(stack.control.journal())
         stack.wait_for_calls(seen + 30)
     assert worker.process.poll() is None

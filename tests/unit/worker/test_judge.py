@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from ledger.states import Kind
 from ledger.states import Sight as Seeing
-from ledger.tasks import Dead, Delivered, Page, Probe, Retry, Seen, Split, Task, Unsent
-from memos_api import Answer, Listing, Outcome, Reply, Sight
+from ledger.tasks import Dead, Delivered, Page, Probe, Retry, Seen, Split, Unsent
+from memos_api import Listing, Outcome, Sight
+from tests.support.worker_fakes import make_task, reply
 from worker.backoff import MOST_PAUSE_S, pause_s, retry_s
 from worker.judge import QUOTA_PAUSE_S, judge
 
@@ -19,7 +20,7 @@ BURN = "burn"  # again later, counted
 DOUBT = "doubt"  # again later, counted, and it may have been applied
 STOPPING = {Outcome.BACK_OFF, Outcome.PAUSE_PROJECT, Outcome.PAUSE_ACCOUNT, Outcome.NOT_APPLIED}
 
-SHAPES = {
+SHAPES: dict[str, dict[str, object]] = {
     "single": {"ids": ("a",)},
     "batch": {"ids": ("a", "b")},
     "purge": {"kind": Kind.USER, "subject": "u"},
@@ -32,33 +33,8 @@ LOOKS = {"list", "purge list", "read"}
 
 
 def task(shape, **changed):
-    values = {
-        "claim": "c",
-        "place": 0,
-        "slot_ns": 0,
-        "account": "default",
-        "project": "default",
-        "request_id": "r",
-        "generation": 1,
-        "kind": Kind.MEMORIES,
-        "call": "delete",
-        "chunk_id": 1,
-        "readback_id": 2 if shape in LOOKS else None,
-        "fence": 1,
-        "burnt": 0,
-        "doubtful": False,
-        "sightings": 0,
-        "subject": None,
-        "ids": (),
-    }
-    return Task(**(values | SHAPES[shape] | changed))
-
-
-def reply(outcome, *, retry_after_s=None, listing=None, sight=None):
-    answer = Answer(
-        outcome=outcome, code=None, http_status=None, retry_after_s=retry_after_s, reason="why"
-    )
-    return Reply(answer=answer, listing=listing, sight=sight, seconds=0.25)
+    values = {"ids": (), "readback_id": 2 if shape in LOOKS else None}
+    return make_task(**{**values, **SHAPES[shape], **changed})
 
 
 def judged(one, answered, *, strikes=0, most=MOST, chance=0.5):
@@ -96,7 +72,9 @@ CASES = list(itertools.product(SHAPES, Outcome, [False, True], [False, True]))
 @pytest.mark.parametrize(
     ("shape", "outcome", "doubtful", "last"),
     CASES,
-    ids=[f"{s}-{o}-{'doubtful' if d else 'sure'}-{'last' if n else 'first'}" for s, o, d, n in CASES],
+    ids=[
+        f"{s}-{o}-{'doubtful' if d else 'sure'}-{'last' if n else 'first'}" for s, o, d, n in CASES
+    ],
 )
 def test_the_table(shape, outcome, doubtful, last):
     one = task(shape, doubtful=doubtful, burnt=MOST - 1 if last else 0)
@@ -180,9 +158,7 @@ def listing(*ids, last=True, unchecked=(), page=1):
 
 
 def looked(shape, *, answered, **changed):
-    return judged(
-        task(shape, **changed), reply(Outcome.ACKNOWLEDGED, listing=answered)
-    ).move
+    return judged(task(shape, **changed), reply(Outcome.ACKNOWLEDGED, listing=answered)).move
 
 
 @pytest.mark.parametrize(

@@ -7,34 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ledger.states import Kind
-from ledger.tasks import Task
+from tests.support.worker_fakes import make_task as task
 from worker.clients import prepare
 
 IDS = st.lists(st.text(max_size=20), max_size=5).map(tuple)
 SUBJECTS = st.none() | st.text(max_size=20)
-
-
-def task(**changed):
-    values = {
-        "claim": "c",
-        "place": 0,
-        "slot_ns": 0,
-        "account": "default",
-        "project": "default",
-        "request_id": "r",
-        "generation": 1,
-        "kind": Kind.MEMORIES,
-        "call": "delete",
-        "chunk_id": 1,
-        "readback_id": None,
-        "fence": 1,
-        "burnt": 0,
-        "doubtful": False,
-        "sightings": 0,
-        "subject": None,
-        "ids": ("a",),
-    }
-    return Task(**(values | changed))
 
 
 @given(ids=IDS, subject=SUBJECTS)
@@ -63,7 +40,9 @@ def test_a_purge_names_its_one_subject_or_does_not_leave(ids, subject, kind):
     assert json.loads(call.body) == {member: subject}
 
 
-@given(ids=IDS, subject=SUBJECTS, kind=st.sampled_from(Kind), call=st.sampled_from(["list", "read"]))
+@given(
+    ids=IDS, subject=SUBJECTS, kind=st.sampled_from(Kind), call=st.sampled_from(["list", "read"])
+)
 def test_a_look_never_becomes_a_deletion(ids, subject, kind, call):
     try:
         made = prepare(task(kind=kind, ids=ids, subject=subject, call=call))

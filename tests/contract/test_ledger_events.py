@@ -1,0 +1,139 @@
+"""The record: hashed as it is stored, canonical, and without a name in it."""
+
+import hashlib
+import json
+
+import pytest
+
+from ledger.canonical import canonical
+from ledger.errors import ConflictError, RequestError
+from ledger.events import EventType, append, leaf_hash
+from ledger.schema import attempt, event, event_body, metadata, request
+from ledger.states import Kind
+from ledger.tasks import Retry
+from tests.support.ledger_memos import Memos
+from tests.support.ledger_world import make_order, settled
+
+CANARY = "canary"
+IDS = [f"{CANARY}-id-{n}" for n in range(12)]
+
+
+def busy_day(world):
+    """Let everything happen that writes an event."""
+    user = f"{CANARY}-user"
+    memos = Memos(IDS[:10], subjects={user}, stubborn={user: 1})
+    fields = {"subject": f"{CANARY}-user", "idempotency_key": f"{CANARY}-key"}
+    first = world.submit(IDS, reason="gdpr-17", **fields)
+    with pytest.raises(ConflictError):
+        world.submit(IDS[:3], reason="gdpr-17", **fields)
+    with pytest.raises(RequestError):
+        world.ledger.begin(make_order(reason=f"{CANARY} asked for it"), chunk_size=1)
+    stopped = world.claim_one()
+    world.record(
+        settled(
+            stopped, Retry(delay_s=0, burn=True, doubtful=True), pause_account_s=1.0, pause_project="x"
+        )
+    )
+    world.ledger.resume_project("shop", principal="op")
+    world.claim_one(lease_s=1)
+    world.clock.tick(5)
+    world.sweep()
+    world.submit(kind=Kind.USER, subject=f"{CANARY}-user")
+    world.submit(kind=Kind.AGENT, subject=f"{CANARY}-agent")
+    world.submit([*IDS, "x"], verify="sample:3")
+    tampered = world.submit([f"{CANARY}-other"])
+    world.sql("UPDATE request SET reason = 'changed' WHERE id = :id", id=tampered.id)
+    world.run(memos)
+    world.sweep()
+    world.ledger.beat(process="p1", role="drain")
+    world.ledger.hold_lease("sweep", owner="p1", seconds=5)
+    return first
+
+
+def test_every_event_hashes_to_its_leaf_from_the_bytes_that_are_stored(world):
+    busy_day(world)
+    bodies = {row.event: row for row in world.rows(event_body)}
+    events = world.rows(event)
+    assert {row.id for row in events} == set(bodies)
+    for row in events:
+        body = bodies[row.id]
+        plain = b"\x00expunge-audit/v1\n" + bytes(body.salt) + bytes(body.payload)
+        assert bytes(row.leaf_hash) == hashlib.sha256(plain).digest()
+        assert bytes(row.leaf_hash) == leaf_hash(bytes(body.payload), bytes(body.salt))
+        assert len(body.salt) == 32
+    assert len({bytes(row.salt) for row in bodies.values()}) == len(bodies)
+
+
+def test_every_payload_is_canonical_and_says_what_its_row_says(world):
+    busy_day(world)
+    rows = {row.id: row for row in world.rows(event)}
+    for body in world.rows(event_body):
+        parsed = json.loads(body.payload)
+        assert canonical(parsed) == bytes(body.payload)
+        row = rows[body.event]
+        assert (parsed["id"], parsed["type"], parsed["request"]) == (row.id, row.type, row.request)
+        assert parsed["v"] == 1
+        assert parsed["at"].endswith("+00:00")
+
+
+def test_a_busy_day_writes_every_type_of_event(world):
+    busy_day(world)
+    assert {row.type for row in world.rows(event)} == {kind.value for kind in EventType}
+
+
+def test_no_name_is_anywhere_but_in_the_work_itself(world):
+    """Not in events, attempts, accounts, leases, heartbeats; ids in chunks, users in requests."""
+    busy_day(world)
+    allowed = {("chunk", "ids"), ("request", "subject"), ("readback", "seen")}
+    for table in metadata.sorted_tables:
+        for row in world.rows(table):
+            for column, value in row._mapping.items():
+                text = bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
+                if (table.name, column) not in allowed:
+                    assert CANARY.encode() not in text, (table.name, column)
+    assert any(CANARY in row.subject for row in world.rows(request, request.c.subject.is_not(None)))
+
+
+def test_the_same_user_has_the_same_reference_within_a_project_only(world):
+    for project in ("shop", "shop", "blog"):
+        world.submit(kind=Kind.USER, subject="u", project=project)
+    world.submit(kind=Kind.AGENT, subject="u")
+    world.submit(["m"], subject="u")
+    refs = [row.subject_ref for row in sorted(world.rows(request), key=lambda r: r.created_at)]
+    by_kind = {
+        (row.project, row.kind): row.subject_ref for row in world.rows(request)
+    }
+    assert len(set(by_kind.values())) == len(by_kind) == 4
+    assert len(set(refs)) == 4
+    assert all(len(ref) == 64 for ref in refs)
+
+
+def test_outcomes_are_counted_and_digested(world):
+    world.submit([f"m{n}" for n in range(4)], chunk_size=1)
+    tasks = [world.claim_one() for _ in range(4)]
+    world.record(
+        *(
+            settled(task, Retry(delay_s=1, burn=True), outcome=word, code=40307, http_status=400)
+            for task, word in zip(tasks, ["unknown", "unknown", "back_off", "unknown"], strict=True)
+        )
+    )
+    (body,) = [
+        parsed
+        for parsed in (json.loads(row.payload) for row in world.rows(event_body))
+        if parsed["type"] == "calls.outcome"
+    ]
+    assert body["outcomes"] == {"back_off": 1, "unknown": 3}
+    assert (body["calls"], body["stale"]) == (4, 0)
+    rows = {(row.claim, row.place): row for row in world.rows(attempt)}
+    digest = hashlib.sha256()
+    for task in tasks:
+        row = rows[task.claim, task.place]
+        line = [row.claim, row.place, row.outcome, row.reason, row.http_status, row.code, False]
+        digest.update(canonical(line) + b"\n")
+    assert body["digest"] == digest.hexdigest()
+
+
+def test_an_event_without_a_canonical_form_is_not_written(world):
+    with pytest.raises(ValueError, match="Floats"):
+        world.database.write(lambda c: append(c, EventType.CALLS_INTENT, {"x": 0.5}))
+    assert world.rows(event) == []

@@ -1,0 +1,279 @@
+"""Claim, call, judge, record: a drain on a real loop, with a ledger in memory."""
+
+import asyncio
+import os
+import time
+
+import pytest
+
+from ledger.tasks import Retry, Unsent
+from memos_api import Outcome
+from memos_api.simulator.process import worst_window
+from tests.support.worker_fakes import FakeClient, FakeLedger, make_drain, reply
+from worker.stop import StopFlag
+
+ONE = "default"
+
+
+def one_account(work, *, rate=1_000):
+    return FakeLedger({ONE: work}, rates={ONE: rate})
+
+
+def run(drain, *, budget_s=5.0):
+    return asyncio.run(drain.run(budget_s=budget_s))
+
+
+def unsent(ledger):
+    return [s.reason for s in ledger.recorded if isinstance(s.move, Unsent)]
+
+
+def test_everything_due_is_called_once_and_recorded_and_then_it_ends():
+    ledger, client = one_account(150), FakeClient()
+
+    left = run(make_drain(ledger, {ONE: client}))
+
+    assert left is False
+    assert len(ledger.done) == 150
+    assert ledger.leased == set()
+    assert len({name for _, name in client.departures}) == len(client.departures) == 150
+    assert max(ledger.batches) <= 100
+
+
+def test_calls_depart_at_their_slots():
+    ledger, client = one_account(40, rate=200), FakeClient()
+
+    run(make_drain(ledger, {ONE: client}))
+
+    moments = [moment for moment, _ in client.departures]
+    assert moments[-1] - moments[0] >= 39 / 200 - 0.02  # the first may be late by that much
+    assert {name for _, name in client.departures} == {f"{ONE}/{number}" for number in range(40)}
+
+
+def test_nothing_to_do_ends_it_at_once():
+    started = time.monotonic()
+
+    assert run(make_drain(one_account(0), {ONE: FakeClient()})) is False
+
+    assert time.monotonic() - started < 0.2
+
+
+def test_work_that_is_due_soon_is_waited_for():
+    tried = set()
+
+    def answer(name):
+        if name in tried:
+            return reply(Outcome.ACKNOWLEDGED)
+        tried.add(name)
+        return reply(Outcome.UNKNOWN)
+
+    ledger = one_account(5)
+
+    assert run(make_drain(ledger, {ONE: FakeClient(answer)})) is False
+    assert len(ledger.done) == 5  # after up to a second each
+
+
+def test_work_that_is_due_much_later_is_left_to_the_steward():
+    ledger = one_account(3)
+    client = FakeClient(lambda _: reply(Outcome.BACK_OFF, retry_after_s=60.0))
+    started = time.monotonic()
+
+    run(make_drain(ledger, {ONE: client}), budget_s=30)
+
+    assert time.monotonic() - started < 2
+    assert ledger.done == set()
+    assert ledger.leased == set()
+
+
+def test_the_budget_ends_it_with_work_left_and_nothing_under_way():
+    ledger, client = one_account(10_000, rate=100), FakeClient(latency_s=0.1)
+    started = time.monotonic()
+
+    left = run(make_drain(ledger, {ONE: client}), budget_s=0.5)
+
+    assert left is True
+    assert time.monotonic() - started < 0.5 + 0.25 + 0.32 + 0.1 + 0.2
+    assert ledger.leased == set()
+    assert len(ledger.done) == len(client.departures) > 20
+
+
+def test_a_slot_that_was_missed_by_far_is_not_used():
+    ledger, client = one_account(5), FakeClient()
+    ledger.late_ns = 200_000_000  # more than the longest lead and what may be made up for
+
+    run(make_drain(ledger, {ONE: client}), budget_s=0.4)
+
+    assert client.departures == []
+    assert set(unsent(ledger)) == {"slot_missed"}
+    assert ledger.leased == set()
+
+
+def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():
+    class Blocking(FakeClient):
+        async def send(self, call, *, leaves):
+            if len(self.departures) == 10:
+                time.sleep(0.012)  # noqa: ASYNC251 - holds up the loop, as a busy machine does
+            return await super().send(call, leaves=leaves)
+
+    ledger, client = one_account(60, rate=100), Blocking()
+
+    run(make_drain(ledger, {ONE: client}))
+
+    owed_ms = sum(ns for _, ns in ledger.postponed) / 1e6
+    assert owed_ms >= 12 - 3  # more on a machine that is busy besides
+    assert len(ledger.done) == 60
+
+
+def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_loop_stalls():
+    rate = 100
+
+    class Stalling(FakeClient):
+        async def send(self, call, *, leaves):
+            if len(self.departures) in (20, 23, 60, 95, 101):
+                time.sleep(0.014)  # noqa: ASYNC251 - as above
+            return await super().send(call, leaves=leaves)
+
+    ledger, client = one_account(260, rate=rate), Stalling()
+
+    run(make_drain(ledger, {ONE: client}))
+
+    moments = [moment for moment, _ in client.departures]
+    assert worst_window(moments, 1.0) <= rate
+    assert len(ledger.done) == 260
+    assert (moments[-1] - moments[0]) <= 260 / rate * 1.2  # and it cost little
+
+
+def test_claims_keep_to_what_may_be_in_flight():
+    class Claiming(FakeLedger):
+        def claim(self, *, capacity, **rest):
+            assert capacity + client.under_way <= 7
+            return super().claim(capacity=capacity, **rest)
+
+    ledger = Claiming({ONE: 80}, rates={ONE: 2_000})
+    client = FakeClient(latency_s=0.03)
+
+    run(make_drain(ledger, {ONE: client}, in_flight=7))
+
+    assert client.most_under_way == 7
+    assert len(ledger.done) == 80
+
+
+def test_a_pause_keeps_back_what_was_claimed_before_it():
+    refused: list[str] = []
+
+    def answer(name):
+        if not refused:
+            refused.append(name)
+            return reply(Outcome.BACK_OFF, retry_after_s=0.4)
+        return reply(Outcome.ACKNOWLEDGED)
+
+    ledger, client = one_account(30, rate=100), FakeClient(answer, latency_s=0.02)
+
+    run(make_drain(ledger, {ONE: client}))
+
+    first = client.departures[0][0]
+    resting = [m for m, _ in client.departures if first + 0.02 + 0.005 < m < first + 0.4]
+    assert resting == []
+    assert set(unsent(ledger)) == {"halted"}
+    assert len(ledger.done) == 30
+
+
+def test_a_paused_account_does_not_hold_up_another_one():
+    ledger = FakeLedger({"a": 40, "b": 40}, rates={"a": 200, "b": 200})
+    clients = {
+        "a": FakeClient(lambda _: reply(Outcome.BACK_OFF, retry_after_s=30.0)),
+        "b": FakeClient(),
+    }
+
+    run(make_drain(ledger, clients), budget_s=2)
+
+    assert {name for name in ledger.done if name.startswith("b/")} == {f"b/{n}" for n in range(40)}
+    assert not any(name.startswith("a/") for name in ledger.done)
+
+
+def test_a_slow_account_does_not_hold_up_a_fast_one():
+    ledger = FakeLedger({"fast": 200, "slow": 5}, rates={"fast": 100, "slow": 2})
+    clients = {"fast": FakeClient(), "slow": FakeClient()}
+
+    run(make_drain(ledger, clients))
+
+    moments = [moment for moment, _ in clients["fast"].departures]
+    assert 199 / (moments[-1] - moments[0]) > 0.9 * 100
+    assert len(ledger.done) == 205
+
+
+def test_an_exception_in_one_call_stops_no_other():
+    def answer(name):
+        if name == f"{ONE}/3":
+            raise RuntimeError
+        return reply(Outcome.ACKNOWLEDGED)
+
+    ledger = one_account(20)
+
+    run(make_drain(ledger, {ONE: FakeClient(answer)}))
+
+    assert ledger.done == {f"{ONE}/{number}" for number in range(20)} - {f"{ONE}/3"}
+    assert ledger.leased == {f"{ONE}/3"}  # its lease lapses
+
+
+def test_a_ledger_that_does_not_answer_for_a_while_costs_time_and_no_outcome():
+    ledger = one_account(30)
+    ledger.claim_faults = 2
+    ledger.record_faults = 2
+
+    run(make_drain(ledger, {ONE: FakeClient()}))
+
+    assert len(ledger.done) == 30
+
+
+def test_outcomes_that_cannot_be_recorded_are_given_up_with_their_leases():
+    ledger = one_account(3)
+    ledger.record_faults = 1_000
+    started = time.monotonic()
+
+    run(make_drain(ledger, {ONE: FakeClient()}, lease_s=0.5), budget_s=1)
+
+    assert len(ledger.leased) == 3  # others take it once the leases are over
+    assert time.monotonic() - started < 4
+
+
+def test_an_error_of_the_recording_itself_ends_the_drain():
+    class Broken(FakeLedger):
+        def record(self, settlements):
+            raise AssertionError
+
+    ledger = Broken({ONE: 3}, rates={ONE: 1_000})
+
+    with pytest.raises(AssertionError):
+        run(make_drain(ledger, {ONE: FakeClient()}))
+
+
+def test_the_stop_flag_ends_it_and_gives_back_what_has_not_departed():
+    stop, write_end = StopFlag.make()
+    ledger, client = one_account(10_000, rate=50), FakeClient(latency_s=0.2)
+    drain = make_drain(ledger, {ONE: client}, stop=stop)
+
+    async def stopped():
+        running = asyncio.create_task(drain.run(budget_s=30))
+        await asyncio.sleep(0.5)
+        os.close(write_end)
+        started = time.monotonic()
+        await running
+        return time.monotonic() - started
+
+    took_s = asyncio.run(stopped())
+    assert stop.fd is not None
+    os.close(stop.fd)
+
+    assert took_s < 1
+    assert ledger.leased == set()
+    assert "stopping" in unsent(ledger)
+    assert len(ledger.done) == len(client.departures)  # what was under way ended well
+
+
+def test_a_project_without_a_key_is_stopped_and_its_work_waits():
+    ledger = one_account(3)
+
+    run(make_drain(ledger, {}), budget_s=0.4)
+
+    assert {settled.pause_project for settled in ledger.recorded} == {"no_api_key"}
+    assert all(settled.move == Retry(delay_s=0.0, burn=False) for settled in ledger.recorded)

@@ -15,7 +15,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	--build-deps-for editable $(if $(UPGRADE),--upgrade)
 
-.PHONY: help install demo test lint types layers docs check lock bench clean
+.PHONY: help install demo test faults lint types layers docs check lock bench clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -27,7 +27,10 @@ demo: install  ## Run the whole path on an embedded stack; MEMOS=env FILES="…"
 	@$(BIN)/expunge demo $(if $(MEMOS),--memos $(MEMOS)) $(FILES)
 
 test: install  ## Run the tests; needs no service, brings its own valkey and PostgreSQL
-	$(BIN)/python -m pytest --ignore=tests/docs
+	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/docs --ignore=tests/faults
+
+faults: install  ## Kill, starve and lie to real workers; one test after the other, since they watch the rate
+	$(BIN)/python -m pytest tests/faults
 
 lint: install  ## Check style (ruff)
 	$(BIN)/ruff check .
@@ -42,7 +45,7 @@ layers: install  ## Check which package imports which (import-linter)
 docs: install  ## Check that the documents say what is so
 	$(BIN)/python -m pytest tests/docs
 
-check: lint types layers test docs  ## Everything that CI runs
+check: lint types layers test faults docs  ## Everything that CI runs
 
 lock: install  ## Write requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest versions
 	$(COMPILE) --extra embedded --extra postgres --output-file requirements/run.txt pyproject.toml

@@ -22,7 +22,7 @@ from ledger.events import EventType, append
 from ledger.lanes import pick
 from ledger.macs import Macs
 from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
-from ledger.slots import HORIZON_NS, book, most_at_once
+from ledger.slots import AHEAD_NS, book, most_at_once
 from ledger.states import ChunkState, Kind, Lane
 from ledger.tasks import Claim, Task
 
@@ -123,8 +123,8 @@ class _Claiming:
             self._wakes.append(row.paused_until_ns)
             return
         wanted = min(capacity, most_at_once(row.interval_ns))
-        if row.next_slot_ns - self._now > HORIZON_NS:
-            self._wakes.append(row.next_slot_ns - HORIZON_NS)
+        if row.next_slot_ns - self._now > AHEAD_NS:
+            self._wakes.append(row.next_slot_ns - AHEAD_NS)
             return
         deletions = {lane: self._due(chunk, name, lane, wanted) for lane in Lane}
         reads = {lane: self._due(readback, name, lane, wanted) for lane in Lane}
@@ -179,7 +179,7 @@ class _Claiming:
         self._take(name, work, booking.slots)
         more = sum(map(len, deletions.values())) + sum(map(len, reads.values())) > len(work)
         if more or len(work) == wanted:
-            self._wakes.append(max(self._now, booking.next_slot_ns - HORIZON_NS))
+            self._wakes.append(max(self._now, booking.next_slot_ns - AHEAD_NS))
 
     # -- what is due ------------------------------------------------------------------------------
 

@@ -13,11 +13,23 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["HORIZON_NS", "LATE_NS", "SHARE_S", "Booking", "book", "interval_ns", "most_at_once"]
+__all__ = [
+    "AHEAD_NS",
+    "HORIZON_NS",
+    "LATE_NS",
+    "SHARE_S",
+    "Booking",
+    "book",
+    "interval_ns",
+    "most_at_once",
+]
 
 PACE: Final = 0.995
 LATE_NS: Final = 3_000_000
 HORIZON_NS: Final = 1_000_000_000
+# Nobody claims before the next free slot is this near. However many workers there are, no more
+# than this and one claim is booked ahead, and a pause does not reach what is.
+AHEAD_NS: Final = 150_000_000
 SHARE_S: Final = 0.2
 
 

@@ -6,6 +6,7 @@ import random
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import select
@@ -14,7 +15,7 @@ from ledger.canonical import canonical
 from ledger.schema import account, attempt, chunk, event_body, request
 from ledger.slots import interval_ns
 from ledger.states import ChunkState, Kind, Lane
-from ledger.tasks import Delivered, Retry, Unsent
+from ledger.tasks import Delivered, Retry, Task, Unsent
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import RATE, settled
 
@@ -27,7 +28,7 @@ def fill(world, n=40, **fields):
 
 def claim_steadily(world, count, *, answer=None, lead_s=0.0):
     """Claim every 100 ms until `count` calls were given out."""
-    tasks = []
+    tasks: list[Task] = []
     while len(tasks) < count:
         claimed = world.claim(lead_s=lead_s).tasks
         tasks += claimed
@@ -58,7 +59,7 @@ def test_slots_of_several_workers_keep_the_interval_whatever_they_do(world, rate
         world.clock.tick(chance.choice([0.0, 0.001, 0.05, 0.3, 2.5]))
     assert claimed
     assert slots == sorted(slots)
-    gaps = [late - early for early, late in zip(slots, slots[1:], strict=False)]
+    gaps = [late - early for early, late in pairwise(slots)]
     assert all(gap >= interval_ns(rate) for gap in gaps)
 
 
@@ -97,7 +98,7 @@ def test_a_lower_limit_holds_from_the_next_claim_on(world):
     world.claim()
     world.ledger.register(projects={}, rates={"acme": 1.0}, decides=True)
     slots = [task.slot_ns for task in claim_steadily(world, 5)]
-    gaps = [late - early for early, late in zip(slots, slots[1:], strict=False)]
+    gaps = [late - early for early, late in pairwise(slots)]
     assert all(gap >= interval_ns(1.0) for gap in gaps)
 
 
@@ -131,7 +132,7 @@ def test_an_account_with_little_room_left_does_not_take_it_all_from_the_others(w
     """A worker with one free place serves the accounts in turn."""
     fill(world)
     fill(world, project="far")
-    seen = Counter()
+    seen: Counter[str] = Counter()
     for _ in range(20):
         world.clock.tick(1)
         seen += Counter(task.account for task in world.claim(1).tasks)
@@ -234,7 +235,9 @@ def test_claims_at_the_same_moment_never_give_out_a_chunk_twice(world):
         start.wait(10)
         try:
             for _ in range(8):
-                tasks.extend(world.ledger.claim(worker=name, capacity=7, lead_s=0, lease_s=60).tasks)
+                tasks.extend(
+                    world.ledger.claim(worker=name, capacity=7, lead_s=0, lease_s=60).tasks
+                )
         except Exception as error:  # noqa: BLE001 - shown below
             errors.append(error)
 
@@ -250,7 +253,7 @@ def test_claims_at_the_same_moment_never_give_out_a_chunk_twice(world):
     assert len({task.chunk_id for task in tasks}) == len(tasks)
     for name in ("acme", "beta"):
         slots = sorted(task.slot_ns for task in tasks if task.account == name)
-        gaps = [late - early for early, late in zip(slots, slots[1:], strict=False)]
+        gaps = [late - early for early, late in pairwise(slots)]
         assert all(gap >= interval_ns(RATE) for gap in gaps)
     assert len(world.rows(chunk, chunk.c.state == ChunkState.LEASED)) == len(tasks)
 

@@ -31,7 +31,10 @@ def busy_day(world):
     stopped = world.claim_one()
     world.record(
         settled(
-            stopped, Retry(delay_s=0, burn=True, doubtful=True), pause_account_s=1.0, pause_project="x"
+            stopped,
+            Retry(delay_s=0, burn=True, doubtful=True),
+            pause_account_s=1.0,
+            pause_project="x",
         )
     )
     world.ledger.resume_project("shop", principal="op")
@@ -88,7 +91,9 @@ def test_no_name_is_anywhere_but_in_the_work_itself(world):
     for table in metadata.sorted_tables:
         for row in world.rows(table):
             for column, value in row._mapping.items():
-                text = bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
+                text = (
+                    bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
+                )
                 if (table.name, column) not in allowed:
                     assert CANARY.encode() not in text, (table.name, column)
     assert any(CANARY in row.subject for row in world.rows(request, request.c.subject.is_not(None)))
@@ -100,9 +105,7 @@ def test_the_same_user_has_the_same_reference_within_a_project_only(world):
     world.submit(kind=Kind.AGENT, subject="u")
     world.submit(["m"], subject="u")
     refs = [row.subject_ref for row in sorted(world.rows(request), key=lambda r: r.created_at)]
-    by_kind = {
-        (row.project, row.kind): row.subject_ref for row in world.rows(request)
-    }
+    by_kind = {(row.project, row.kind): row.subject_ref for row in world.rows(request)}
     assert len(set(by_kind.values())) == len(by_kind) == 4
     assert len(set(refs)) == 4
     assert all(len(ref) == 64 for ref in refs)

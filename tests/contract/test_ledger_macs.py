@@ -5,9 +5,8 @@ import json
 import pytest
 
 from ledger.errors import ConflictError
-from ledger.events import EventType
 from ledger.macs import ChunkFields, HeaderFields
-from ledger.schema import chunk, event, event_body, readback, request
+from ledger.schema import event_body, readback
 from ledger.states import Certainty, ChunkState, Kind, Result, Sight
 from ledger.tasks import Delivered, Probe, Seen, Split
 from tests.support.ledger_memos import Memos
@@ -92,7 +91,9 @@ def test_no_call_is_made_for_a_chunk_that_was_changed(world, change):
     assert counts.acknowledged == 3
 
 
-@pytest.mark.parametrize("change", ["request_id = (SELECT max(id) FROM request WHERE kind = 'user')"])
+@pytest.mark.parametrize(
+    "change", ["request_id = (SELECT max(id) FROM request WHERE kind = 'user')"]
+)
 def test_a_chunk_hung_onto_another_request_is_not_sent(world, change):
     """A batch's chunk under a purge's header would be a call for everything of the user."""
     world.submit(kind=Kind.USER, subject="u")
@@ -125,7 +126,7 @@ def test_a_chunk_written_by_somebody_without_the_key_is_not_sent(world):
 def test_a_changed_half_is_not_sent_either(world):
     world.submit(IDS)
     world.record(settled(world.claim_one(), Split()))
-    world.sql("UPDATE chunk SET ids = '[\"m0\",\"m1\",\"x\"]' WHERE state = 'due' AND first = 0")
+    world.sql('UPDATE chunk SET ids = \'["m0","m1","x"]\' WHERE state = \'due\' AND first = 0')
     world.clock.tick(5)
     assert [task.ids for task in world.claim().tasks] == [("m3", "m4", "m5")]
 
@@ -224,7 +225,7 @@ def test_a_list_row_that_was_deleted_proves_nothing(world):
 def test_probes_of_a_changed_chunk_are_not_made(world):
     world.submit(IDS)
     world.record(settled(world.claim_one(), Probe()))
-    world.sql("UPDATE chunk SET ids = '[\"a\",\"b\",\"c\",\"d\",\"e\",\"f\"]'")
+    world.sql('UPDATE chunk SET ids = \'["a","b","c","d","e","f"]\'')
     world.clock.tick(5)
     assert world.claim().tasks == ()
     assert len(tampered(world)) == 3
@@ -237,10 +238,8 @@ def test_a_reservation_that_was_changed_is_a_conflict(world):
         world.submit(IDS, idempotency_key="k")
 
 
-def test_each_column_under_a_mac_is_tried_above(world):
+def test_each_column_under_a_mac_is_tried_above():
     tried = {change.split(" =")[0] for change in HEADER_CHANGES}
     assert set(HeaderFields.__dataclass_fields__) - {"id"} <= tried
     tried = {change.split(" =")[0] for change in CHUNK_CHANGES} | {"request_id", "kind"}
     assert set(ChunkFields.__dataclass_fields__) <= tried
-    assert EventType.ORDER_TAMPERED == "order.tampered"
-    assert world.rows(request) == world.rows(chunk) == world.rows(event) == []

@@ -9,7 +9,7 @@ from ledger.errors import LedgerError
 from ledger.policy import draw
 from ledger.schema import FOREVER_NS, account, attempt, chunk, event_body, project, readback
 from ledger.states import ChunkState, Kind, Result, Sight
-from ledger.tasks import Dead, Delivered, Page, Probe, Retry, Seen, Split, Unsent
+from ledger.tasks import Dead, Delivered, Move, Page, Probe, Retry, Seen, Split, Unsent
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import places_and_ids, settled
 
@@ -115,7 +115,8 @@ def test_what_was_not_sent_is_due_at_once_and_is_no_attempt(world):
 
 
 @pytest.mark.parametrize(
-    "move", [Delivered(), Dead(bucket="refused"), Retry(delay_s=1, burn=True), Split(), Probe(), Unsent()]
+    "move",
+    [Delivered(), Dead(bucket="refused"), Retry(delay_s=1, burn=True), Split(), Probe(), Unsent()],
 )
 def test_an_outcome_that_comes_after_its_lease_changes_nothing_but_the_attempt(world, move):
     receipt = world.submit(ids(4))
@@ -150,14 +151,8 @@ def test_recording_the_same_again_changes_nothing(world):
     """As after a commit whose confirmation got lost."""
     receipt = world.submit(ids(8), chunk_size=2)
     tasks = [world.claim_one() for _ in range(4)]
-    batch = [
-        settled(task, move)
-        for task, move in zip(
-            tasks,
-            [Delivered(), Split(), Retry(delay_s=5, burn=True), Dead(bucket="refused")],
-            strict=True,
-        )
-    ]
+    moves: list[Move] = [Delivered(), Split(), Retry(delay_s=5, burn=True), Dead(bucket="refused")]
+    batch = [settled(task, move) for task, move in zip(tasks, moves, strict=True)]
     world.record(*batch)
     before = world.chunks(receipt.id), world.view(receipt.id), world.rows(attempt)
     world.record(*batch)
@@ -394,7 +389,12 @@ def test_a_shorter_pause_does_not_end_a_longer_one(world):
 
 @pytest.mark.parametrize(
     ("move", "left"),
-    [(Delivered(), 0), (Retry(delay_s=1, burn=True), 3), (Dead(bucket="refused"), 3), (Unsent(), 3)],
+    [
+        (Delivered(), 0),
+        (Retry(delay_s=1, burn=True), 3),
+        (Dead(bucket="refused"), 3),
+        (Unsent(), 3),
+    ],
 )
 def test_only_a_good_answer_ends_the_strikes(world, move, left):
     world.submit(["m"])
@@ -437,7 +437,8 @@ def test_a_project_that_rests_goes_on_by_itself(world):
 
 
 @pytest.mark.parametrize(
-    ("code", "kept"), [(None, None), (0, 0), (40307, 40307), (-1, -1), (2**53, None), (10**400, None)]
+    ("code", "kept"),
+    [(None, None), (0, 0), (40307, 40307), (-1, -1), (2**53, None), (10**400, None)],
 )
 def test_a_code_that_is_no_sensible_number_does_not_stop_the_record(world, code, kept):
     world.submit(["m"])
@@ -455,7 +456,9 @@ def test_pages_of_a_list_are_carried_along(world):
     world.record(settled(first, Page(ids=frozenset({"é", "b"}))))
     second = world.claim_one()
     assert (second.page, second.seen) == (2, {"é", "b"})
-    ready = world.record(settled(second, Seen(sight=Sight.PRESENT, ids=frozenset({"é", "b", "m1"}))))
+    ready = world.record(
+        settled(second, Seen(sight=Sight.PRESENT, ids=frozenset({"é", "b", "m1"})))
+    )
     assert ready == [receipt.id]
     world.advance(receipt.id)
     counts = world.view(receipt.id).counts

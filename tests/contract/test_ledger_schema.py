@@ -28,7 +28,9 @@ def tables_of(url):
 def set_revision(url, revision):
     database = Database(url)
     database.write(
-        lambda conn: conn.execute(text("UPDATE alembic_version SET version_num = :r"), {"r": revision})
+        lambda conn: conn.execute(
+            text("UPDATE alembic_version SET version_num = :r"), {"r": revision}
+        )
     )
     database.close()
 
@@ -195,7 +197,8 @@ def test_impossible_rows_are_refused_by_the_database(world):
     world.claim_one()
     world.sql(
         "INSERT INTO readback (request_id, generation, account, project, lane, urgency, kind,"
-        " purpose, item, state) VALUES (:id, 1, 'acme', 'shop', 'bulk', 0, 'id', 'verify', 0, 'due')",
+        " purpose, item, state)"
+        " VALUES (:id, 1, 'acme', 'shop', 'bulk', 0, 'id', 'verify', 0, 'due')",
         id=receipt.id,
     )
     for table, name, change in CHANGES:
@@ -207,12 +210,13 @@ def test_impossible_rows_are_refused_by_the_database(world):
 def test_rows_that_clash_or_point_nowhere_are_refused(world):
     receipt = world.submit([f"m{n}" for n in range(20)], idempotency_key="k")
     other = world.submit(["x"])
+    known = "(SELECT idempotency_ref FROM request AS r WHERE r.idempotency_ref IS NOT NULL)"
+    assert receipt.id != other.id
     for statement in (
         "UPDATE chunk SET no = 0",
         "UPDATE chunk SET request_id = 'nobody'",
         "UPDATE project SET account = 'nobody' WHERE name = 'shop'",
-        f"UPDATE request SET idempotency_ref = (SELECT idempotency_ref FROM request"  # noqa: S608
-        f" WHERE id = '{receipt.id}') WHERE id = '{other.id}'",
+        f"UPDATE request SET idempotency_ref = {known}",  # noqa: S608 - ours
         "INSERT INTO event_body (event, payload, salt) VALUES ('nobody', '', '')",
     ):
         with pytest.raises(IntegrityError), world.database.engine.begin() as conn:

@@ -17,7 +17,9 @@ MANY = [f"m{n}" for n in range(CHUNKS_PER_TRANSACTION + 50)]
 
 def stream(world, ids, *, chunk_size=1, **fields):
     """Begin and add, without an end, as a sender does that is killed then."""
-    intake = world.ledger.begin(make_order(**({"idempotency_key": "k"} | fields)), chunk_size=chunk_size)
+    intake = world.ledger.begin(
+        make_order(**({"idempotency_key": "k"} | fields)), chunk_size=chunk_size
+    )
     intake.add(ids)
     return intake
 
@@ -194,8 +196,8 @@ def test_two_streams_with_one_key_may_take_turns(world):
 def test_a_stream_that_was_overtaken_with_other_ids_is_a_conflict(world):
     slow = stream(world, MANY[:100])
     world.submit(MANY[:50], idempotency_key="k", chunk_size=1)
+    slow.add(MANY[100:])
     with pytest.raises(ConflictError):
-        slow.add(MANY[100:])
         slow.finish()
     assert len(world.rows(chunk)) == 50
 
@@ -235,7 +237,9 @@ def test_a_stream_without_progress_for_a_day_is_cancelled_and_its_key_is_free(wo
     world.clock.tick(2 * 3_600)
     world.sweep()
     assert world.view(dead.request_id).state is RequestState.CANCELLED
-    with pytest.raises(ConflictError, match=r"was cancelled while its ids came in.*hand it in again"):
+    with pytest.raises(
+        ConflictError, match=r"was cancelled while its ids came in.*hand it in again"
+    ):
         dead.finish()
     again = world.submit(MANY, idempotency_key="k", chunk_size=1)
     assert again.id != dead.request_id

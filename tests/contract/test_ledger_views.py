@@ -7,7 +7,7 @@ import pytest
 from ledger.errors import NotFoundError, RequestError
 from ledger.schema import heartbeat
 from ledger.states import Kind, RequestState
-from ledger.tasks import Dead, Delivered, Retry
+from ledger.tasks import Dead, Delivered, Move, Retry
 from tests.support.ledger_world import settled
 
 
@@ -58,7 +58,7 @@ def test_a_view_has_all_counts_and_nobodys_name(world):
     receipt = world.submit(
         [f"canary{n}" for n in range(6)], subject="canary", chunk_size=2, idempotency_key="canary"
     )
-    moves = [Delivered(), Dead(bucket="refused"), Retry(delay_s=9, burn=True)]
+    moves: list[Move] = [Delivered(), Dead(bucket="refused"), Retry(delay_s=9, burn=True)]
     world.record(*(settled(world.claim_one(), move) for move in moves))
     view = world.view(receipt.id)
     counts = vars(view.counts)

@@ -1,22 +1,17 @@
-"""A ledger with clocks that only a test moves, on SQLite and on PostgreSQL, and a MemOS to empty.
-
-Migrating takes longer than most tests, so a session does it once for each database.
-"""
+"""A ledger with clocks that only a test moves, on SQLite and on PostgreSQL."""
 
 import json
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
+from unittest.mock import patch
 
 import pytest
 from sqlalchemy import Connection, Row, Table, delete, event, select, text
 
 from ledger import Keys, Kind, Ledger, Order, ReadbackPolicy, Receipt, RequestView
-from ledger import clock as ledger_clock
 from ledger.engine import Database
 from ledger.migrate import upgrade
 from ledger.schema import chunk, metadata, request
@@ -119,7 +114,11 @@ class World:
         return self.ledger.sweep(max_attempts=max_attempts, policy=self.policy)
 
     def run(
-        self, answer: Callable[[Task], Move], *, seconds: float = 600.0, stop: Callable[..., Any] = bool
+        self,
+        answer: Callable[[Task], Move],
+        *,
+        seconds: float = 600.0,
+        stop: Callable[..., Any] = bool,
     ) -> None:
         """Claim, answer, record and advance until nothing is waiting or the time is over."""
         end = self.clock.ns + round(seconds * _NS)
@@ -194,51 +193,39 @@ def places_and_ids(world: World, request_id: str) -> dict[int, str]:
 
 
 class Worlds:
-    """Opens empty ledgers of one database kind, one at a time."""
+    """Gives empty ledgers of one database kind, one at a time.
 
-    def __init__(self, kind: str, folder: Path, url: str) -> None:
+    Tables are emptied, and the engine is kept: making a database, and compiling each statement
+    anew, would take several times as long as the tests themselves.
+    """
+
+    def __init__(self, kind: str, url: str) -> None:
         self.kind = kind
-        self._folder = folder
-        self._url = url
-        self._made = 0
+        self.url = url
+        upgrade(url)
+        self.database = Database(url)
+        if self.database.is_sqlite:
+            # The machine does not lose power in mid-test.
+            event.listen(self.database.engine, "connect", _without_fsync)
 
     @contextmanager
     def open(self) -> Iterator[World]:
-        url = self._url
-        if self.kind == "sqlite":
-            self._made += 1
-            file = self._folder / f"ledger-{self._made}.db"
-            shutil.copy(url.removeprefix("sqlite:///"), file)
-            url = f"sqlite:///{file}"
-        with _opened(url) as world:
-            yield world
+        clock = TestClock()
+        self.database.clock = clock
+        with patch("ledger.clock.time", SimpleNamespace(time_ns=lambda: clock.wall_ns)):
+            self.database.write(lambda conn: _empty(conn, clock.source))
+            ledger = Ledger(self.database, KEYS)
+            ledger.register(
+                projects={"shop": "acme", "blog": "acme", "far": "beta"},
+                rates={"acme": RATE, "beta": RATE},
+            )
+            yield World(url=self.url, ledger=ledger, clock=clock)
 
-
-@contextmanager
-def _opened(url: str) -> Iterator[World]:
-    clock = TestClock()
-    plain = ledger_clock.time
-    database = Database(url)
-    if database.is_sqlite:
-        # The machine does not lose power in mid-test.
-        event.listen(database.engine, "connect", _without_fsync)
-    database.clock = clock
-    ledger_clock.time = SimpleNamespace(time_ns=lambda: clock.wall_ns)  # type: ignore[assignment]
-    try:
-        ledger = Ledger(database, KEYS)
-        database.write(lambda conn: _empty(conn, clock.source))
-        ledger.register(
-            projects={"shop": "acme", "blog": "acme", "far": "beta"},
-            rates={"acme": RATE, "beta": RATE},
-        )
-        yield World(url=url, ledger=ledger, clock=clock)
-    finally:
-        ledger_clock.time = plain
-        database.close()
+    def close(self) -> None:
+        self.database.close()
 
 
 def _empty(conn: Connection, source: str) -> None:
-    # Making a database takes PostgreSQL ten times as long.
     for table in reversed(metadata.sorted_tables):
         if table.name != "clock":
             conn.execute(delete(table))
@@ -252,15 +239,12 @@ def _without_fsync(connection: Any, _record: object) -> None:
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def worlds(request, tmp_path_factory):
     """Makes ledgers, once on SQLite and once on PostgreSQL."""
-    folder = tmp_path_factory.mktemp("ledgers")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'template.db'}"
-        upgrade(url)
-        yield Worlds("sqlite", folder, url)
-        return
-    with request.getfixturevalue("postgres").database() as url:
-        upgrade(url)
-        yield Worlds("postgresql", folder, url)
+    with ExitStack() as stack:
+        if request.param == "sqlite":
+            url = f"sqlite:///{tmp_path_factory.mktemp('ledgers') / 'ledger.db'}"
+        else:
+            url = stack.enter_context(request.getfixturevalue("postgres").database())
+        yield stack.enter_context(closing(Worlds(request.param, url)))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from ledger.errors import LedgerError
 from ledger.slots import book, interval_ns, most_at_once
 from ledger.states import Kind
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
-from memos_api import Answer, Call, Outcome, Reply
+from memos_api import Answer, Call, Listing, Outcome, Reply, Sight
 from worker.drain import Drain
 from worker.stop import StopFlag
 from worker.strikes import Strikes
@@ -47,12 +47,18 @@ def make_task(**changed: Any) -> Task:
     return Task(**(values | changed))
 
 
-def reply(outcome: Outcome, *, retry_after_s: float | None = None, **changed: Any) -> Reply:
+def reply(
+    outcome: Outcome,
+    *,
+    retry_after_s: float | None = None,
+    listing: Listing | None = None,
+    sight: Sight | None = None,
+) -> Reply:
     """Make the answer of a call."""
     answer = Answer(
         outcome=outcome, code=None, http_status=None, retry_after_s=retry_after_s, reason="why"
     )
-    return Reply(**({"answer": answer, "seconds": 0.25} | changed))
+    return Reply(answer=answer, listing=listing, sight=sight, seconds=0.25)
 
 
 class FakeLedger:

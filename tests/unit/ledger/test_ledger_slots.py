@@ -2,6 +2,7 @@
 
 import math
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,8 @@ STEPS = st.lists(
 
 
 def booked(rate, steps, *, start=10**12):
-    interval, now, free, slots = interval_ns(rate), start, 0, []
+    interval, now, free = interval_ns(rate), start, 0
+    slots: list[int] = []
     for step, lead, wanted in steps:
         now += step
         booking = book(
@@ -50,7 +52,7 @@ def most_in(slots, window_ns):
 def test_slots_are_never_closer_than_the_interval(rate, steps):
     slots = booked(rate, steps)
     apart = interval_ns(rate)
-    assert all(late - early >= apart for early, late in zip(slots, slots[1:], strict=False))
+    assert all(late - early >= apart for early, late in pairwise(slots))
 
 
 @given(rate=RATES, steps=STEPS, window_s=st.sampled_from([0.1, 1.0, 7.3, 60.0]))

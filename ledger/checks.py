@@ -1,7 +1,7 @@
 """Is this row still what was ordered? Checked by MAC before every call."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, RowMapping, func, or_, select, update
 
@@ -10,7 +10,24 @@ from ledger.macs import ChunkFields, HeaderFields, Macs, same
 from ledger.schema import chunk, readback, request
 from ledger.states import ChunkState, RequestState, Sight
 
-__all__ = ["OrderCheck", "bury_tampered", "header_fields", "may_delete"]
+__all__ = ["OrderCheck", "bury_tampered", "header_fields", "may_delete", "request_columns"]
+
+
+# What the header MAC covers beside what the work's own row has too (id, project, account, lane).
+_HEADER_ONLY: Final = (
+    "kind",
+    "verify",
+    "subject",
+    "reason",
+    "principal",
+    "idempotency_ref",
+    "chunk_size",
+    "created_at",
+    "submitted_at",
+    "due_at",
+    "not_before",
+    "salt",
+)
 
 
 class OrderCheck:
@@ -64,24 +81,17 @@ def header_fields(row: RowMapping, *, prefixed: bool = False) -> HeaderFields:
         project=row[f"{mark}project"],
         account=row[f"{mark}account"],
         lane=row[f"{mark}lane"],
-        **{
-            name: row[name]
-            for name in (
-                "kind",
-                "verify",
-                "subject",
-                "reason",
-                "principal",
-                "idempotency_ref",
-                "chunk_size",
-                "created_at",
-                "submitted_at",
-                "due_at",
-                "not_before",
-                "salt",
-            )
-        },
+        **{name: row[name] for name in _HEADER_ONLY},
     )
+
+
+def request_columns() -> list[ColumnElement[Any]]:
+    """Columns of the request that `OrderCheck.fault` takes beside those of the work itself."""
+    return [request.c[name] for name in (*_HEADER_ONLY, "header_mac")] + [
+        request.c.lane.label("request_lane"),
+        request.c.project.label("request_project"),
+        request.c.account.label("request_account"),
+    ]
 
 
 def bury_tampered(conn: Connection, row: Row[Any], fault: str) -> None:

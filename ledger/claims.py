@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, insert, null, select, update
 
 from ledger.canonical import canonical
-from ledger.checks import OrderCheck, bury_tampered, may_delete
+from ledger.checks import OrderCheck, bury_tampered, may_delete, request_columns
 from ledger.clock import wall_us
 from ledger.engine import Database
 from ledger.events import EventType, append
@@ -219,7 +219,7 @@ class _Claiming:
                 chunk.c.tag.label("place_in_line"),
                 *(chunk.c[column] for column in _CHUNK_COLUMNS),
                 chunk.c.mac,
-                *_request_columns(),
+                *request_columns(),
             )
             .join(request, request.c.id == chunk.c.request_id)
             .where(*ready, chunk.c.project == project_name, may_delete())
@@ -244,7 +244,7 @@ class _Claiming:
                 chunk.c.first,
                 chunk.c.places,
                 chunk.c.mac,
-                *_request_columns(),
+                *request_columns(),
             )
             .outerjoin(chunk, chunk.c.id == readback.c.chunk_id)
             .join(request, request.c.id == readback.c.request_id)
@@ -426,26 +426,3 @@ _READBACK_COLUMNS = (
     "fence",
     "burnt",
 )
-
-
-def _request_columns() -> list[Any]:
-    names = (
-        "kind",
-        "subject",
-        "verify",
-        "reason",
-        "principal",
-        "idempotency_ref",
-        "chunk_size",
-        "created_at",
-        "submitted_at",
-        "due_at",
-        "not_before",
-        "salt",
-        "header_mac",
-    )
-    return [request.c[name] for name in names] + [
-        request.c.lane.label("request_lane"),
-        request.c.project.label("request_project"),
-        request.c.account.label("request_account"),
-    ]

@@ -150,9 +150,13 @@ class Drain:
     async def _make_up(self) -> None:
         """Move the next slots of accounts whose calls departed late."""
         for account, ns in self._punctual.take_owed().items():
-            await self._in_thread(
-                lambda account=account, ns=ns: self._ledger.postpone(account, by_ns=ns)  # type: ignore[misc]
-            )
+            try:
+                await self._in_thread(
+                    lambda account=account, ns=ns: self._ledger.postpone(account, by_ns=ns)  # type: ignore[misc]
+                )
+            except LedgerError:
+                self._punctual.owe(account, ns)
+                raise
 
     def _start(self, claim: Claim) -> None:
         for task in claim.tasks:

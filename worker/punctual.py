@@ -59,7 +59,11 @@ class Punctual:
         more_ns = min(late_ns, _MOST_OWED_NS) - sum(ns for at, ns in moves if at >= claimed_ns)
         if more_ns > 0:
             moves.append((now, more_ns))
-            self._owed[account] = self._owed.get(account, 0) + more_ns
+            self.owe(account, more_ns)
+
+    def owe(self, account: str, ns: int) -> None:
+        """Add to what the account's next slot has to move by."""
+        self._owed[account] = self._owed.get(account, 0) + ns
 
     def take_owed(self) -> dict[str, int]:
         """Give nanoseconds by account by which its next slot has to move, and forget them."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Answer", "Outcome", "classify", "judge"]
 
+# All documented codes have five digits at most.
+_LARGEST_CODE = 99_999
 _OK_CODES = frozenset(code for code, rule in CODES.items() if rule.outcome is Outcome.ACKNOWLEDGED)
 # Whoever sent it, a page with one of these says that the call was turned away before it was read,
 # and waiting or halving does no harm should that be wrong.
@@ -104,8 +106,12 @@ def judge(
     elif document is None or document.get("code") is None:
         outcome, reason = _by_status(http_status, flaw)
     elif isinstance(document["code"], int) and not isinstance(document["code"], bool):
-        code = document["code"]
-        outcome, reason = _by_code(code, http_status, _success(document), needs_success)
+        if 0 <= document["code"] <= _LARGEST_CODE:
+            code = document["code"]
+            outcome, reason = _by_code(code, http_status, _success(document), needs_success)
+        else:
+            # No code of MemOS, and it would be kept: a telephone number is an integer too.
+            outcome, reason = Outcome.UNKNOWN, "code_out_of_range"
     else:
         outcome, reason = Outcome.UNKNOWN, "code_not_integer"
     answer = Answer(

@@ -68,7 +68,6 @@ BY_CODE = [
     (60000, Outcome.UNKNOWN),
     (60099, Outcome.UNKNOWN),
     (70000, Outcome.UNKNOWN),
-    (-1, Outcome.UNKNOWN),
     (1, Outcome.UNKNOWN),
     (400, Outcome.REFUSED),  # self-hosted servers put the HTTP status into the code
     (422, Outcome.REFUSED),
@@ -298,3 +297,10 @@ def test_answers_are_values():
     assert judged(b"") == Answer(
         outcome=Outcome.UNKNOWN, code=None, http_status=200, retry_after_s=None, reason="not_json"
     )
+
+
+@pytest.mark.parametrize("code", [-1, 100_000, 491701234567, 10**30])
+def test_a_number_that_cannot_be_a_code_is_unknown_and_not_kept(code):
+    answer = judged(envelope(code), status=200)
+    assert (answer.outcome, answer.code) == (Outcome.UNKNOWN, None)
+    assert str(code) not in answer.reason

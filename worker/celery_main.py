@@ -19,7 +19,7 @@ from worker.stop import StopFlag
 __all__ = ["main"]
 
 # After the call deadline: when the drains are over by then, nobody waits for Celery's own end.
-_LEAVE_S: Final = 1.2
+_LEAVE_S: Final = 0.5
 _LOOK_AGAIN_S: Final = 0.05
 
 

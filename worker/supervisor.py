@@ -43,10 +43,13 @@ class _Part:
 
 @dataclass
 class _Signals:
+    write_end: int
     stopping: bool = field(default=False)
 
     def note(self, _number: int, _frame: object) -> None:
-        self.stopping = True
+        if not self.stopping:
+            self.stopping = True
+            os.close(self.write_end)  # sets the stop flag
 
 
 def run(settings: Settings) -> int:
@@ -60,17 +63,16 @@ def run(settings: Settings) -> int:
     configure_logs()
     # Say what is wrong here, once and readably, rather than in a loop of restarts.
     open_ledger(settings).close()
-    signals = _Signals()
+    stop, write_end = StopFlag.make()
+    signals = _Signals(write_end)
     signal.signal(signal.SIGTERM, signals.note)
     signal.signal(signal.SIGINT, signals.note)
-    stop, write_end = StopFlag.make()
     parts = [_Part(module) for module in _PARTS]
     environment = environment_for(settings)
     while not signals.stopping:
         for part in parts:
             _keep_alive(part, stop, environment)
         time.sleep(_POLL_S)
-    os.close(write_end)
     return _wait_for_end(parts, settings.call_deadline_seconds + _GRACE_S)
 
 

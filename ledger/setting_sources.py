@@ -25,7 +25,6 @@ __all__ = ["Layers", "read_layers"]
 
 SECRETS_DIR: Final = "EXPUNGE_SECRETS_DIR"
 CONFIG: Final = "EXPUNGE_CONFIG"
-_PREFIXES: Final = ("EXPUNGE_", "MEMOS_")
 _LARGEST_SECRET: Final = 65_536
 _LEAST_RATE: Final = 0.1
 _MOST_RATE: Final = 5000

@@ -149,14 +149,17 @@ class Drain:
 
     async def _make_up(self) -> None:
         """Move the next slots of accounts whose calls departed late."""
-        for account, ns in self._punctual.take_owed().items():
-            try:
+        owed = self._punctual.take_owed()
+        try:
+            for account in list(owed):
                 await self._in_thread(
-                    lambda account=account, ns=ns: self._ledger.postpone(account, by_ns=ns)  # type: ignore[misc]
+                    lambda name=account: self._ledger.postpone(name, by_ns=owed[name])  # type: ignore[misc]
                 )
-            except LedgerError:
+                del owed[account]
+        finally:
+            # What the ledger did not confirm is still owed.
+            for account, ns in owed.items():
                 self._punctual.owe(account, ns)
-                raise
 
     def _start(self, claim: Claim) -> None:
         for task in claim.tasks:

@@ -4,28 +4,8 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from typer.testing import CliRunner
-
-from expunge.cli import app
-from tests.support.homes import CLOSED_REDIS, make_home
 
 CANARY = "canary-91c4"
-
-
-@pytest.fixture
-def settings(tmp_path, monkeypatch):
-    monkeypatch.setenv("EXPUNGE_REDIS_URL", CLOSED_REDIS)
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def expunge(settings):
-    runner = CliRunner()
-
-    def run(*args, stdin=None):
-        return runner.invoke(app, [str(each) for each in args], input=stdin)
-
-    return run
 
 
 def work(settings):

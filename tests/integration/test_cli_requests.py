@@ -5,11 +5,8 @@ import subprocess
 import sys
 
 import pytest
-from typer.testing import CliRunner
 
-from expunge.cli import app
 from ledger import Keys, Ledger
-from tests.support.homes import CLOSED_REDIS, make_home
 
 VIEW_KEYS = {
     *("id", "project", "kind", "lane", "state", "generation", "verify", "result", "certainty"),
@@ -19,22 +16,6 @@ COUNT_KEYS = {
     *("requested", "unique", "pending", "acknowledged", "verified_absent", "already_absent"),
     *("still_present", "refused", "unknown", "cancelled"),
 }
-
-
-@pytest.fixture
-def settings(tmp_path, monkeypatch):
-    monkeypatch.setenv("EXPUNGE_REDIS_URL", CLOSED_REDIS)
-    return make_home(tmp_path)
-
-
-@pytest.fixture
-def expunge(settings):
-    runner = CliRunner()
-
-    def run(*args, stdin=None):
-        return runner.invoke(app, [str(each) for each in args], input=stdin)
-
-    return run
 
 
 def one(result):

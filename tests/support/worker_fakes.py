@@ -70,6 +70,7 @@ class FakeLedger:
         postponed: What was owed, as (account, nanoseconds).
         claim_faults: So many of the next claims fail.
         record_faults: So many of the next records fail.
+        postpone_faults: So many of the next moves of a slot fail.
         late_ns: How late claimed slots are when the drain gets them.
         batches: Sizes of what was recorded together.
     """
@@ -92,6 +93,7 @@ class FakeLedger:
         self.postponed: list[tuple[str, int]] = []
         self.claim_faults = 0
         self.record_faults = 0
+        self.postpone_faults = 0
         self.late_ns = 0
 
     @property
@@ -165,6 +167,9 @@ class FakeLedger:
 
     def postpone(self, account: str, *, by_ns: int) -> None:
         """Move the account's next slot."""
+        if self.postpone_faults:
+            self.postpone_faults -= 1
+            raise LedgerError
         self.postponed.append((account, by_ns))
         self._next_slot_ns[account] += by_ns
 

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from ledger.errors import LedgerError
 from ledger.tasks import Retry, Unsent
 from memos_api import Outcome
 from memos_api.simulator.process import worst_window
@@ -277,3 +278,19 @@ def test_a_project_without_a_key_is_stopped_and_its_work_waits():
 
     assert {settled.pause_project for settled in ledger.recorded} == {"no_api_key"}
     assert all(settled.move == Retry(delay_s=0.0, burn=False) for settled in ledger.recorded)
+
+
+def test_what_is_owed_stays_owed_until_the_ledger_has_confirmed_it():
+    ledger = FakeLedger({"a": 1, "b": 1}, rates={"a": 10, "b": 10})
+    ledger.postpone_faults = 1
+    drain = make_drain(ledger, {})
+    drain._punctual.owe("a", 5)
+    drain._punctual.owe("b", 7)
+
+    with pytest.raises(LedgerError):
+        asyncio.run(drain._make_up())
+    assert ledger.postponed == []
+    asyncio.run(drain._make_up())
+    asyncio.run(drain._make_up())
+
+    assert sorted(ledger.postponed) == [("a", 5), ("b", 7)]

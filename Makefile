@@ -15,10 +15,10 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	--build-deps-for editable $(if $(UPGRADE),--upgrade)
 
-.PHONY: help install demo test faults lint types layers docs check lock bench clean
+.PHONY: help install demo test e2e faults survival campaign lint types layers docs check lock bench clean
 
 help:  ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
+	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
 	  printf 'make %-8s %s\n' "$$name" "$$text"; done
 
 install: $(VENV)/.installed  ## Make .venv with everything in it (does nothing when it is up to date)
@@ -27,10 +27,19 @@ demo: install  ## Run the whole path on an embedded stack; MEMOS=env FILES="…"
 	@$(BIN)/expunge demo $(if $(MEMOS),--memos $(MEMOS)) $(FILES)
 
 test: install  ## Run the tests; needs no service, brings its own valkey and PostgreSQL
-	$(BIN)/python -m pytest -n 2 --dist worksteal --ignore=tests/docs --ignore=tests/faults
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract tests/integration
 
-faults: install  ## Kill, starve and lie to real workers; one test after the other, since they watch the rate
-	$(BIN)/python -m pytest tests/faults
+e2e: install  ## Run whole stacks as people do: dev, demo, a worker with its health port, the search for names
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/e2e
+
+faults: install  ## Show every fault of the catalogue, one test after the other, with a table
+	$(BIN)/python -m pytest -p no:xdist -m fault --fault-table build/faults.json tests
+
+survival: install  ## Kill, starve and lie to real workers; the part of the faults that is done in 90 s
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/faults
+
+campaign: install  ## Random days, SEEDS=200 of them, and REAL=10 with real processes; SEED=17 replays one
+	$(BIN)/python -m tests.support.campaign $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --real $(or $(REAL),10))
 
 lint: install  ## Check style (ruff)
 	$(BIN)/ruff check .
@@ -45,14 +54,18 @@ layers: install  ## Check which package imports which (import-linter)
 docs: install  ## Check that the documents say what is so
 	$(BIN)/python -m pytest tests/docs
 
-check: lint types layers test faults docs  ## Everything that CI runs
+check: lint types layers test e2e survival docs  ## Everything that CI runs
 
 lock: install  ## Write requirements/*.txt anew from pyproject.toml; UPGRADE=1 takes the newest versions
-	$(COMPILE) --extra embedded --extra postgres --output-file requirements/run.txt pyproject.toml
-	$(COMPILE) --extra embedded --extra postgres --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra embedded --extra postgres --extra otel --output-file requirements/run.txt pyproject.toml
+	$(COMPILE) --extra embedded --extra postgres --extra otel --extra parquet --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt pyproject.toml
 
-bench: install  ## Measure the HTTP transports on this machine
+bench: install  ## Measure transports, queue intake, a file of a million ids, claims on a full ledger, and long lines
 	$(BIN)/python bench/transport.py
+	$(BIN)/python bench/bridge.py
+	$(BIN)/python bench/importing.py --ids 1000000
+	$(BIN)/python bench/claims.py --chunks 200000 --events 1000000
+	$(BIN)/python bench/load.py --bulk 100000 --purges 100 --chunks 50000 --json build/load.json
 
 clean:  ## Remove .venv and everything that tools left behind
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

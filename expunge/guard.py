@@ -13,7 +13,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import Final
 
 __all__ = ["guard"]
@@ -34,13 +33,23 @@ def guard(lines: Iterable[str]) -> None:
             groups.append(int(rest))
         elif word == "folder":
             folder = rest
-    for leader in groups:
-        with suppress(ProcessLookupError, PermissionError):
-            for _ in range(_TRIES):
-                os.killpg(leader, signal.SIGKILL)
-                time.sleep(_PAUSE_S)
+    # All of them at once, again and again: where nobody reaps the dead, each looks alive for ever.
+    for _ in range(_TRIES):
+        groups = [leader for leader in groups if _killed(leader)]
+        if not groups:
+            break
+        time.sleep(_PAUSE_S)
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _killed(leader: int) -> bool:
+    """Kill a group; False when there was nothing left of it."""
+    try:
+        os.killpg(leader, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
 
 
 if __name__ == "__main__":

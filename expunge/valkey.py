@@ -31,7 +31,7 @@ _LOOK_S: Final = 0.02
 
 
 class Valkey:
-    """One server on 127.0.0.1 that keeps nothing on disk; a context manager.
+    """One server on 127.0.0.1; a context manager.
 
     Attributes:
         url: As `EXPUNGE_REDIS_URL` takes it.
@@ -41,9 +41,24 @@ class Valkey:
     url: str
     process: "subprocess.Popen[bytes]"
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare; its log goes to `valkey.log` in *folder*."""
+    def __init__(self, folder: Path, *, keeps: bool = False, password: str | None = None) -> None:
+        """Prepare; its log goes to `valkey.log` in *folder*.
+
+        Args:
+            folder: Where its files go.
+            keeps: Write what it holds to *folder* (an append-only file), and find it there at the
+                next start; else it keeps nothing on disk.
+            password: What clients must give, of letters and digits; None lets everybody of this
+                machine in.
+        """
         self._folder = folder
+        self._keeps = keeps
+        self._password = password
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
 
     def __enter__(self) -> Self:
         """Start it and wait until it answers.
@@ -55,7 +70,8 @@ class Valkey:
         for _ in range(_PORT_TRIES):
             port = random.randint(*_PORTS)  # noqa: S311 - another one is tried when it is taken
             if _is_free(port) and self._start(binary, port):
-                self.url = f"redis://127.0.0.1:{port}/0"
+                login = f":{self._password}@" if self._password else ""
+                self.url = f"redis://{login}127.0.0.1:{port}/0"
                 return self
         msg = "The embedded Valkey does not start; its own words are on stderr."
         raise SettingsError(msg)
@@ -70,8 +86,10 @@ class Valkey:
         self._end()
 
     def _start(self, binary: str, port: int) -> bool:
-        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
-        command += ["--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction"]
+        command = [binary, *self._config()]
+        command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(self._folder)]
+        command += ["--save", "", "--appendonly", "yes" if self._keeps else "no"]
+        command += ["--maxmemory-policy", "noeviction"]
         with (self._folder / "valkey.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command,
@@ -90,10 +108,20 @@ class Valkey:
         self._end()
         return False
 
+    def _config(self) -> list[str]:
+        """Write the password to a file: on the command line every user could read it."""
+        if self._password is None:
+            return []
+        path = self._folder / "valkey.conf"
+        path.touch(mode=0o600)
+        path.write_text(f"requirepass {self._password}\n")
+        return [str(path)]
+
     def _answers(self, port: int) -> bool:
         """Wait until it is our own process that answers; somebody else's server does not count."""
         until = time.monotonic() + _START_S
-        with Redis(port=port, socket_timeout=1, retry=Retry(NoBackoff(), 0)) as client:
+        retry = Retry(NoBackoff(), 0)
+        with Redis(port=port, password=self._password, socket_timeout=1, retry=retry) as client:
             while time.monotonic() < until and self.process.poll() is None:
                 try:
                     found = client.info("server")

@@ -8,25 +8,34 @@ checked; else memory by memory, all of them or a sample.
 """
 
 import json
+import time
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 
 from ledger.clock import wall_us
 from ledger.counting import Tally
+from ledger.crash_points import reached
+from ledger.dead import is_being_redriven
 from ledger.engine import Database
 from ledger.events import EventType, append
-from ledger.finish import chain_is_whole, finish
+from ledger.finish import Ended, chain_is_whole, finish
+from ledger.hunt import go_on
 from ledger.judging import Verdict, judge_chunk
 from ledger.macs import Macs
 from ledger.policy import draw, parse_verify
+from ledger.release import note_returned
 from ledger.schema import chunk, readback, request
 from ledger.states import ChunkState, Kind, RequestState, Sight
+from ledger.withdraw import await_probes, withdraw
+
+if TYPE_CHECKING:
+    from ledger.settings import Settings
 
 __all__ = ["ReadbackPolicy", "advance"]
 
@@ -53,27 +62,49 @@ class ReadbackPolicy:
     most_sightings: int = 3
     second_look_s: float = 86_400.0
 
+    @classmethod
+    def of(cls, settings: "Settings") -> "ReadbackPolicy":
+        """Give what the settings say."""
+        return cls(settle_s=settings.settle_seconds, second_look_s=settings.second_look_seconds)
 
-def advance(database: Database, macs: Macs, request_id: str, *, policy: ReadbackPolicy) -> None:
+
+def advance(
+    database: Database, macs: Macs, request_id: str, *, policy: ReadbackPolicy
+) -> Ended | None:
     """Take a request as many steps on as it can go without another call.
+
+    Returns:
+        How it ended, when this was its last step.
 
     Raises:
         LedgerError: The ledger did not confirm; calling again is safe.
     """
+
+    def work(conn: Connection) -> str:
+        said = _Step(conn, database, macs, request_id, policy).run()
+        reached("advance.before_commit")
+        return said
+
     while True:
-        step = database.write(lambda conn: _Step(conn, database, macs, request_id, policy).run())
-        if step != "again":
+        started = time.monotonic()
+        step = database.write(work)
+        reached("advance.after_commit")
+        if step == "pause" and database.is_sqlite:
+            # Many such steps follow, and SQLite has one writer: leave the calls as much time.
+            time.sleep(time.monotonic() - started)
+        elif step not in ("again", "pause"):
             break
     if step == "over":
         # Read apart: a million ids' MACs would hold up everybody's writing.
         whole = database.read(lambda conn: chain_is_whole(conn, macs, request_id))
-        database.write(
+        return database.write(
             lambda conn: finish(conn, request_id, whole=whole, second_look_s=policy.second_look_s)
         )
+    return None
 
 
 class _Step:
-    """One step inside one transaction: says `again`, `wait` (for calls) or `over`."""
+    """One step inside one transaction: says `again`, `pause`, `wait` (for calls) or `over`."""
 
     def __init__(
         self,
@@ -89,14 +120,21 @@ class _Step:
         self._policy = policy
         self._now = database.clock.now_ns(conn)
         self._tally = Tally()
+        self._most_sightings = policy.most_sightings
 
-    def run(self) -> str:
+    def run(self) -> str:  # noqa: PLR0911 - the steps, a return each
         row = self._conn.execute(
             select(request).where(request.c.id == self._id).with_for_update(key_share=True)
         ).first()
-        if row is None or row.state not in (RequestState.OPEN, RequestState.VERIFYING):
+        if row is None or not _may_step(row) or is_being_redriven(self._conn, row):
             return "wait"
+        if row.cancelling and (next_ := self._withdraw()) is not None:
+            return next_
         if self._settle_probes(row):
+            return "again"
+        if go_on(self._conn, self._macs, self._id):
+            # Of a held one too: the sweep parks what became due.
+            note_returned(self._conn, [self._id])
             return "again"
         if row.state == RequestState.VERIFYING:
             # Whatever is due again already: what was read has to be judged to its end first.
@@ -104,6 +142,14 @@ class _Step:
         if row.pending:
             return self._give_up_missing(row)
         return self._start_reading(row)
+
+    def _withdraw(self) -> str | None:
+        """Take what is due of a cancelled request out of the line; None when nothing is."""
+        # Nothing is sent again: what is seen still present stays so.
+        self._most_sightings = 0
+        if withdraw(self._conn, self._id):
+            return "pause"
+        return "wait" if await_probes(self._conn, self._id) else None
 
     # -- doubtful chunks --------------------------------------------------------------------------
 
@@ -292,7 +338,7 @@ class _Step:
             tally=self._tally,
             now_ns=self._now,
             pause_s=max(1.0, self._policy.settle_s),
-            most_sightings=self._policy.most_sightings,
+            most_sightings=self._most_sightings,
         )
 
     def _end_of_reading(self) -> str:
@@ -305,6 +351,7 @@ class _Step:
         append(
             self._conn, EventType.REQUEST_REOPENED, {"why": "still_present"}, request_id=self._id
         )
+        note_returned(self._conn, [self._id])
         return "wait"
 
     # -- which reads ------------------------------------------------------------------------------
@@ -396,6 +443,12 @@ class _Step:
             .where(request.c.id == self._id)
             .values(state=state, touched_at=wall_us())
         )
+
+
+def _may_step(row: Row[Any]) -> bool:
+    if row.state == RequestState.SCHEDULED:
+        return bool(row.cancelling)
+    return row.state in (RequestState.OPEN, RequestState.VERIFYING)
 
 
 def _by_list(row: Row[Any]) -> bool:

@@ -107,7 +107,7 @@ def bury_tampered(conn: Connection, row: Row[Any], fault: str) -> None:
         conn.execute(
             update(chunk)
             .where(chunk.c.id == row.chunk_id)
-            .values(state=ChunkState.DEAD, last_reason=reason)
+            .values(state=ChunkState.DEAD, last_reason=reason, doubtful=0)
         )
         pending = conn.execute(
             select(request.c.pending)
@@ -134,9 +134,10 @@ def bury_tampered(conn: Connection, row: Row[Any], fault: str) -> None:
 
 
 def may_delete() -> ColumnElement[bool]:
-    """Condition on a request: its chunks may be sent now.
+    """Condition on a request: its chunks may be sent now, unless it is held.
 
-    While a list is judged, nothing is deleted again: the list was read before, and would show what
-    the second call deletes.
+    Nothing of a cancelled one is. While a list is judged, nothing is deleted again: the list was
+    read before, and would show what the second call deletes.
     """
-    return or_(request.c.state == RequestState.OPEN, request.c.subject.is_(None))
+    settled = or_(request.c.state == RequestState.OPEN, request.c.subject.is_(None))
+    return (request.c.cancelling == 0) & settled

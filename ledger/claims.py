@@ -9,7 +9,8 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, insert, null, select, update
@@ -17,13 +18,17 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Table, insert, nu
 from ledger.canonical import canonical
 from ledger.checks import OrderCheck, bury_tampered, may_delete, request_columns
 from ledger.clock import wall_us
+from ledger.crash_points import reached
 from ledger.engine import Database
 from ledger.events import EventType, append
+from ledger.host import own_now_ns
 from ledger.lanes import pick
 from ledger.macs import Macs
+from ledger.migrate import require_schema
 from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
 from ledger.slots import AHEAD_NS, book, most_at_once
 from ledger.states import ChunkState, Kind, Lane
+from ledger.stops import PATIENCE, TRIPS, is_trial
 from ledger.tasks import Claim, Task
 
 __all__ = ["claim"]
@@ -45,13 +50,16 @@ def claim(
         lease_ns: How long the work is this worker's; longer than the call's deadline.
 
     Raises:
+        SchemaError: The ledger was migrated to another release's tables; nothing was claimed.
         LedgerError: The ledger did not confirm. What was claimed anyway lapses with its lease.
     """
-    return database.write(
+    claimed = database.write(
         lambda conn: _Claiming(
             conn, database, macs, worker=worker, lead_ns=lead_ns, lease_ns=lease_ns
         ).run(capacity)
     )
+    reached("claim.after_commit")
+    return claimed
 
 
 class _Claiming:
@@ -73,13 +81,15 @@ class _Claiming:
         self._lead_ns = lead_ns
         self._lease_ns = lease_ns
         self._id = secrets.token_hex(16)
-        self._now = database.clock.now_ns(conn)
+        self._now = own_now_ns(conn, database)
         self._mono = time.monotonic_ns()
         self._tasks: list[Task] = []
         self._tampered: list[tuple[Row[Any], str]] = []
         self._wakes: list[int] = []
 
     def run(self, capacity: int) -> Claim:
+        # In the same transaction: not one claim after somebody migrated the ledger.
+        require_schema(self._conn)
         self._promote()
         for row in self._lock_accounts():
             if len(self._tasks) < capacity:
@@ -87,6 +97,7 @@ class _Claiming:
         for row, fault in self._tampered:
             bury_tampered(self._conn, row, fault)
         self._note_waiting()
+        reached("claim.before_commit")
         wake = min(self._wakes, default=None)
         return Claim(
             tasks=tuple(sorted(self._tasks, key=lambda task: task.slot_ns)),
@@ -119,15 +130,22 @@ class _Claiming:
 
     def _claim_account(self, row: Row[Any], capacity: int) -> None:
         name = row.name
+        if row.paused:
+            return
         if row.paused_until_ns > self._now:
             self._wakes.append(row.paused_until_ns)
             return
-        wanted = min(capacity, most_at_once(row.interval_ns))
+        # After a rest one call goes first, and the others when it went well.
+        wanted = 1 if row.strikes else min(capacity, most_at_once(row.interval_ns))
         if row.next_slot_ns - self._now > AHEAD_NS:
             self._wakes.append(row.next_slot_ns - AHEAD_NS)
             return
-        deletions = {lane: self._due(chunk, name, lane, wanted) for lane in Lane}
-        reads = {lane: self._due(readback, name, lane, wanted) for lane in Lane}
+        projects = self._open_projects(name)
+        trials = {one.name for one in projects if is_trial(one)}
+        deletions = {lane: self._due(chunk, projects, lane, wanted) for lane in Lane}
+        reads = {lane: self._due(readback, projects, lane, wanted) for lane in Lane}
+        if trials:
+            _keep_one_each([*deletions.values(), *reads.values()], trials)
         free = book(
             next_slot_ns=row.next_slot_ns,
             now_ns=self._now,
@@ -173,29 +191,56 @@ class _Claiming:
                 booked=row.booked + len(work),
                 read_credit=picked.read_credit,
                 claimed_ns=self._now,
+                # No further trial before this one's outcome, or the end of its lease.
+                paused_until_ns=booking.slots[0] + self._lease_ns if row.strikes else 0,
                 **tags,
             )
         )
-        self._take(name, work, booking.slots)
+        for one in projects:
+            if one.name in trials and any(item.project == one.name for item in work):
+                self._conn.execute(
+                    update(project)
+                    .where(project.c.name == one.name)
+                    .values(open_until_ns=booking.slots[-1] + self._lease_ns)
+                )
+        self._take(row, work, booking.slots, projects)
         more = sum(map(len, deletions.values())) + sum(map(len, reads.values())) > len(work)
         if more or len(work) == wanted:
             self._wakes.append(max(self._now, booking.next_slot_ns - AHEAD_NS))
 
     # -- what is due ------------------------------------------------------------------------------
 
-    def _due(self, table: Table, name: str, lane: Lane, limit: int) -> list[Row[Any]]:
+    def _open_projects(self, name: str) -> Sequence[Row[Any]]:
+        """Give the account's projects of which calls may depart now; note when others may."""
+        rows = self._conn.execute(
+            select(project)
+            .where(project.c.account == name, project.c.paused == 0)
+            .order_by(project.c.name)
+        ).all()
+        later = [row.open_until_ns for row in rows if row.open_until_ns > self._now]
+        self._wakes.extend(later)
+        return [row for row in rows if row.open_until_ns <= self._now]
+
+    def _due(
+        self, table: Table, projects: Sequence[Row[Any]], lane: Lane, limit: int
+    ) -> list[Row[Any]]:
         """Give the first rows in line of all projects that may go on.
 
         Project by project, so that the line of a stopped one is not walked through each time.
         """
+        if not projects:
+            return []
         find = self._due_chunks if table is chunk else self._due_readbacks
-        ready = [table.c.account == name, table.c.lane == lane, table.c.state == "due"]
+        ready = [
+            table.c.account == projects[0].account,
+            table.c.lane == lane,
+            table.c.state == "due",
+        ]
         if table is chunk:
             ready.append(chunk.c.due_ns == 0)
-        projects = self._conn.execute(
+        working = self._conn.execute(
             select(project.c.name).where(
-                project.c.paused == 0,
-                project.c.open_until_ns <= self._now,
+                project.c.name.in_([one.name for one in projects]),
                 # Not EXISTS, and in the index's order: else PostgreSQL walks through the table.
                 select(table.c.id)
                 .where(*ready, table.c.project == project.c.name)
@@ -205,7 +250,7 @@ class _Claiming:
                 .is_not(None),
             )
         ).scalars()
-        rows = [row for one in projects.all() for row in find(ready, one, limit)]
+        rows = [row for one in working.all() for row in find(ready, one, limit)]
         rows.sort(key=lambda row: (row.urgency, row.place_in_line, row.readback_id or row.chunk_id))
         return rows[:limit]
 
@@ -281,14 +326,23 @@ class _Claiming:
 
     # -- taking it --------------------------------------------------------------------------------
 
-    def _take(self, name: str, work: Sequence[Row[Any]], slots: Sequence[int]) -> None:
+    def _take(
+        self,
+        of: Row[Any],
+        work: Sequence[Row[Any]],
+        slots: Sequence[int],
+        projects: Sequence[Row[Any]],
+    ) -> None:
+        broken = {one.name: one.failures for one in projects if is_trial(one)}
         taken: list[Task] = []
         for row, slot in zip(work, slots, strict=True):
             fault = self._check.fault(row)
             if fault is not None:
                 self._tampered.append((row, fault))
                 continue
-            taken.append(self._task(row, slot, len(self._tasks) + len(taken)))
+            task = self._task(row, slot, len(self._tasks) + len(taken))
+            trial = row.project in broken and self._is_patient(task, broken[row.project])
+            taken.append(replace(task, strikes=of.strikes, trial=trial))
         if not taken:
             return
         until = self._now + self._lease_ns
@@ -327,13 +381,18 @@ class _Claiming:
             EventType.CALLS_INTENT,
             {
                 "claim": self._id,
-                "account": name,
+                "account": of.name,
                 "worker": self._worker,
                 "calls": len(taken),
                 "digest": intent_digest(taken),
             },
         )
         self._tasks.extend(taken)
+
+    @staticmethod
+    def _is_patient(task: Task, failures: int) -> bool:
+        """Say whether an outage is so young that failing in it uses up no attempt."""
+        return failures - TRIPS < PATIENCE[task.call]
 
     def _task(self, row: Row[Any], slot: int, place: int) -> Task:
         call: Literal["delete", "list", "read"] = "delete"
@@ -363,12 +422,25 @@ class _Claiming:
             chunk_id=row.chunk_id,
             readback_id=row.readback_id,
             fence=row.fence + 1,
+            claimed_ns=self._now,
             burnt=row.burnt,
             sightings=row.sightings or 0,
             subject=row.subject,
             ids=ids,
             **extra,
         )
+
+
+def _keep_one_each(lines: Sequence[list[Row[Any]]], projects: Collection[str]) -> None:
+    """Leave one row of each of these projects in all lines together, the first one."""
+    met: set[str] = set()
+    for line in lines:
+        kept = []
+        for row in line:
+            if row.project not in projects or row.project not in met:
+                kept.append(row)
+                met.add(row.project)
+        line[:] = kept
 
 
 def intent_digest(tasks: Sequence[Task]) -> str:

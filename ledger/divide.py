@@ -1,4 +1,4 @@
-"""Dividing a chunk: its parts become chunks of their own, under MACs made here."""
+"""Dividing chunks: their parts become chunks of their own, under MACs made here."""
 
 import json
 from collections.abc import Sequence
@@ -16,7 +16,13 @@ __all__ = ["Part", "divide"]
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One part: which items of the parent (indices into its ids), and its state from here on."""
+    """One part: which items of the parents, and its state from here on.
+
+    Attributes:
+        items: Indices into the ids of all parents, one parent's after the other's.
+        hunt: Number of the chunk whose unknown ids are being hunted (`ledger.hunt`).
+        waits_for: Place among the parts of the one whose answer this one waits for.
+    """
 
     items: Sequence[int]
     state: ChunkState
@@ -24,17 +30,24 @@ class Part:
     sightings: int = 0
     doubtful: int = 0
     last_reason: str | None = None
+    hunt: int | None = None
+    waits_for: int | None = None
 
 
-def divide(conn: Connection, macs: Macs, parent: Row[Any], parts: Sequence[Part]) -> None:
-    """Put `parts` in the parent's place; together they must carry each of its items once.
+def divide(
+    conn: Connection, macs: Macs, parents: Sequence[Row[Any]], parts: Sequence[Part]
+) -> None:
+    """Put `parts` in the parents' place; together they must carry each of their items once.
 
     Args:
         conn: The transaction; it locks the request's row for the numbers of the parts.
-        macs: Makes the parts' MACs; the parent's was checked when it was claimed.
-        parent: A row of the chunk table, with all its columns.
-        parts: Two or more, none empty.
+        macs: Makes the parts' MACs; a parent's was checked when it was claimed or made.
+        parents: Rows of the chunk table, with all columns; several only when they are parts of one
+            hunt, whose number is then the parent of the new ones.
+        parts: One or more, none empty.
     """
+    parent = parents[0]
+    parent_no = parent.no if len(parents) == 1 else parent.hunt
     number = conn.execute(
         select(request.c.next_no)
         .where(request.c.id == parent.request_id)
@@ -43,10 +56,8 @@ def divide(conn: Connection, macs: Macs, parent: Row[Any], parts: Sequence[Part]
     kind = conn.execute(
         select(request.c.kind).where(request.c.id == parent.request_id)
     ).scalar_one()
-    ids = json.loads(parent.ids)
-    places = (
-        json.loads(parent.places) if parent.places else range(parent.first, parent.first + parent.n)
-    )
+    ids = [item for one in parents for item in json.loads(one.ids)]
+    places = [place for one in parents for place in _places(one)]
     rows = []
     for offset, part in enumerate(parts):
         own = [places[item] for item in part.items]
@@ -57,7 +68,7 @@ def divide(conn: Connection, macs: Macs, parent: Row[Any], parts: Sequence[Part]
             kind=kind,
             generation=parent.generation,
             no=number + offset,
-            parent=parent.no,
+            parent=parent_no,
             first=own[0],
             places=None if in_a_row else json.dumps(own, separators=(",", ":")),
             ids=json.dumps([ids[item] for item in part.items], separators=(",", ":")),
@@ -85,14 +96,24 @@ def divide(conn: Connection, macs: Macs, parent: Row[Any], parts: Sequence[Part]
                 "doubtful": part.doubtful,
                 "was_absent": parent.was_absent,
                 "last_reason": part.last_reason,
+                "hunt": part.hunt,
+                "waits_on": None if part.waits_for is None else number + part.waits_for,
             }
         )
     conn.execute(insert(chunk), rows)
     conn.execute(
         update(chunk)
-        .where(chunk.c.id == parent.id)
-        .values(state=ChunkState.SPLIT, lease_until_ns=0, due_ns=0, reading=0)
+        .where(chunk.c.id.in_([one.id for one in parents]))
+        .values(state=ChunkState.SPLIT, lease_until_ns=0, due_ns=0, reading=0, waits_on=None)
     )
     conn.execute(
         update(request).where(request.c.id == parent.request_id).values(next_no=number + len(parts))
     )
+
+
+def _places(row: Row[Any]) -> Sequence[int]:
+    """Give the places of a chunk's ids among the request's."""
+    if row.places:
+        places: list[int] = json.loads(row.places)
+        return places
+    return range(row.first, row.first + row.n)

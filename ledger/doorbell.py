@@ -8,15 +8,29 @@ and `docs/adr/0003-one-task-without-arguments.md`.
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-__all__ = ["BELL_KEY", "QUEUE", "TASK", "BellStore", "celery_settings", "ring"]
+from ledger.crash_points import reached
+
+__all__ = [
+    "BELL_KEY",
+    "BROKER_KEYS",
+    "BROKER_PREFIX",
+    "QUEUE",
+    "TASK",
+    "BellStore",
+    "celery_settings",
+    "ring",
+]
 
 TASK: Final = "expunge.drain"
 QUEUE: Final = "expunge"
 BELL_KEY: Final = "expunge:bell"
+# What Celery keeps beside them in the same database.
+BROKER_KEYS: Final = frozenset({QUEUE, BELL_KEY, "unacked", "unacked_index", "unacked_mutex"})
+BROKER_PREFIX: Final = "_kombu."
 BELL_MS: Final = 2_000
 # Enough for every child of a large fleet to find a message, and a bound whatever the backlog.
 MOST_WAITING: Final = 16
-VISIBILITY_TIMEOUT_S: Final = 300
+_TLS: Final = {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
 
 
 class BellStore(Protocol):
@@ -41,11 +55,12 @@ def ring(store: BellStore, publish: Callable[[], object]) -> bool:
         return False
     if not store.set(BELL_KEY, "1", nx=True, px=BELL_MS):
         return False
+    reached("bell.before_publish")
     publish()
     return True
 
 
-def celery_settings(redis_url: str, *, socket_timeout_s: float = 10.0) -> dict[str, Any]:
+def celery_settings(redis_url: str, *, socket_timeout_s: float = 5.0) -> dict[str, Any]:
     """Give Celery's settings for both sides; `redis_url` as in `redis://host:port/db`.
 
     Args:
@@ -54,19 +69,20 @@ def celery_settings(redis_url: str, *, socket_timeout_s: float = 10.0) -> dict[s
     """
     return {
         "broker_url": redis_url,
+        # kombu would take any certificate; what the address says of ssl_cert_reqs wins over this.
+        "broker_use_ssl": dict(_TLS) if redis_url.startswith("rediss://") else None,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_pool_acquire_timeout": 10,
         "broker_transport_options": {
-            # A drain ends after 30 s, far below this, so no running drain is ever sent twice.
-            "visibility_timeout": VISIBILITY_TIMEOUT_S,
             "socket_timeout": socket_timeout_s,
             "socket_connect_timeout": min(5.0, socket_timeout_s),
             "socket_keepalive": True,
-            "health_check_interval": 25,
+            # A worker drops a connection that nothing comes from after twice this time at most.
+            "health_check_interval": 5,
             "max_connections": 20,
-            "unacked_restore_interval": 10,
-            "unacked_restore_throttle": 1,
+            # One list: kombu would keep three more for priorities.
+            "priority_steps": [0],
         },
         # The default direct queue survives a flush of Redis; named exchanges do not.
         "task_default_queue": QUEUE,

@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ledger.schema import NOT_URGENT
-from ledger.states import Lane
+from ledger.states import Kind, Lane
 
-__all__ = ["default_due", "month_after", "urgency_of"]
+__all__ = ["default_due", "default_lane", "month_after", "urgency_of"]
 
 _URGENT_WITHIN: Final = timedelta(days=3)
 
@@ -21,6 +21,11 @@ def month_after(moment: datetime) -> datetime:
     month += 1
     last = calendar.monthrange(year, month)[1]
     return moment.replace(year=year, month=month, day=min(moment.day, last))
+
+
+def default_lane(kind: Kind) -> Lane:
+    """Give the lane of a request that names none: purges are erasures, ids are bulk."""
+    return Lane.BULK if kind is Kind.MEMORIES else Lane.ERASURE
 
 
 def default_due(lane: Lane, submitted_at: datetime) -> datetime | None:

@@ -4,20 +4,35 @@ SQLite: WAL, synchronous=FULL, and every writing transaction starts with BEGIN I
 read transaction that turns into a write fails at once when somebody else wrote in between
 (SQLITE_BUSY_SNAPSHOT, which no time-out waits for). PostgreSQL: READ COMMITTED; what must not
 interleave is locked row by row.
+
+What the database aborted (a deadlock, a broken connection) is run again, a few times. A COMMIT
+whose answer was lost is settled first (`ledger.commits`), so that nothing is done twice. A disk
+that fails under a COMMIT ends all writing of this process (`DiskError`).
 """
 
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
-from typing import Final, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    NoSuchModuleError,
+    OperationalError,
+    SQLAlchemyError,
+)
 
+from ledger.advice import advice
 from ledger.clock import Clock, HostClock, PostgresClock
-from ledger.errors import LedgerError, SettingsError
+from ledger.commits import STEP, Fate, Step, settle
+from ledger.errors import CommitUnknownError, DiskError, LedgerError, SettingsError
+from ledger.patience import Patience
 
 __all__ = ["Database"]
 
@@ -26,6 +41,18 @@ _BUSY_MS: Final = 10_000
 _TRIES: Final = 6
 # serialization_failure, deadlock_detected, lock_not_available
 _AGAIN: Final = frozenset({"40001", "40P01", "55P03"})
+# How long one transaction on PostgreSQL may keep still, and its COMMIT once more.
+PATIENCE_S: Final = 20.0
+# How long a broken connection is answered by another try: once more after one that kept still.
+_AGAIN_FOR_S: Final = PATIENCE_S + 5.0
+# The same for a connection that never came about: enough for one that was ended as it began.
+_CONNECT_FOR_S: Final = 0.1
+# How long to ask for the fate of a COMMIT while the database is away.
+SETTLE_S: Final = 10.0
+# So that a host that vanished in mid-transaction does not keep an account locked.
+_IDLE_MS: Final = 60_000
+# Not the disk's fault, but want of space for shared memory: those end by themselves.
+_NO_CRASH: Final = "SQLITE_IOERR_SHM"
 
 
 class Database:
@@ -59,7 +86,6 @@ class Database:
             self.engine: Engine = create_engine(
                 parsed,
                 hide_parameters=True,
-                pool_pre_ping=not self.is_sqlite,
                 connect_args={"timeout": _BUSY_MS / 1000}
                 if self.is_sqlite
                 # A plan made while a table was small would be kept when it no longer is.
@@ -69,20 +95,64 @@ class Database:
             msg = "The driver for PostgreSQL is not installed; install `expunge[postgres]`."
             raise SettingsError(msg) from None
         self.clock: Clock = HostClock() if self.is_sqlite else PostgresClock()
+        self._patience: Patience | None = None
         if self.is_sqlite:
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
+        else:
+            event.listen(self.engine, "connect", _set_up_postgres)
+            self._patience = Patience(self.engine, seconds=PATIENCE_S)
+        # True once the fate of some commit stayed unknown: what is recorded again may be there.
+        self.doubtful = False
+        # The clock that this process found or set in the ledger (`ledger.sweep.follow_clock`).
+        self.followed: str | None = None
+        self._failed: DiskError | None = None
+        # When a transaction last ended, well or not (seconds of the monotonic clock): whoever does
+        # much in many of them is at work, however long it takes.
+        self.turned = time.monotonic()
+        self._bulk = threading.Lock()
+        self._free_until = 0.0
 
-    def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a writing transaction and commit; run it again after a deadlock.
+    def write(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
+        """Run `work` in a writing transaction and commit; run it again when it was aborted.
 
-        `work` must be safe to run again from the start: it is when its writes are all in the
-        transaction.
+        Args:
+            work: Must be safe to run again from the start: it is when its writes are all in the
+                transaction.
+            patient: On PostgreSQL, wait however long it takes; for migrations.
+
+        Raises:
+            LedgerError: The database did not answer, is locked, full or read-only.
+            CommitUnknownError: It was gone at the COMMIT and did not come back in time.
+            DiskError: The disk failed; this process must end.
+        """
+        return self._run(work, immediate=True, patient=patient)
+
+    def write_bulk(self, work: Callable[[Connection], T]) -> T:
+        """Do as `write` does, for one of many transactions in a row.
+
+        SQLite has one writer. The workers get as much time as the bulk took: the next such
+        transaction of this process begins only when the writer was free as long as it was held.
 
         Raises:
             LedgerError: The database did not answer, is locked, full or read-only.
         """
-        return self._run(work, immediate=True)
+        if not self.is_sqlite:
+            return self.write(work)
+        began = 0.0
+
+        def timed(conn: Connection) -> T:
+            nonlocal began
+            began = time.monotonic()
+            return work(conn)
+
+        with self._bulk:
+            time.sleep(max(0.0, self._free_until - time.monotonic()))
+            try:
+                return self.write(timed)
+            finally:
+                now = time.monotonic()
+                self._free_until = now + (now - began if began else 0.0)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction that writes nothing.
@@ -95,22 +165,100 @@ class Database:
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()
+        if self._patience is not None:
+            self._patience.close()
 
-    def _run(self, work: Callable[[Connection], T], *, immediate: bool) -> T:
+    # -- one transaction --------------------------------------------------------------------------
+
+    def _run(self, work: Callable[[Connection], T], *, immediate: bool, patient: bool = False) -> T:
+        if immediate and self._failed is not None:
+            raise DiskError(*self._failed.args, cause=self._failed.cause)
+        started = time.monotonic()
         for left in range(_TRIES, 0, -1):
+            step: Step[T] = Step()
             try:
-                with self.engine.connect() as conn:
-                    conn = conn.execution_options(expunge_immediate=immediate)  # noqa: PLW2901
-                    with conn.begin():
-                        return work(conn)
+                return self._once(work, step, immediate=immediate, patient=patient)
             except DBAPIError as error:
-                if left > 1 and getattr(error.orig, "sqlstate", None) in _AGAIN:
-                    time.sleep(random.uniform(0, 0.05))  # noqa: S311 - spreads retries only
-                    continue
-                raise _translated(error) from None
+                if self._is_committed(step, error):
+                    return step.result
+                again = left > 1 and _was_aborted(step, error, started)
+                if not again:
+                    raise self._translated(error, step, immediate=immediate) from None
+                time.sleep(random.uniform(0, 0.05))  # noqa: S311 - spreads retries only
             except SQLAlchemyError as error:
                 raise _translated(error) from None
+            finally:
+                self.turned = time.monotonic()
         raise AssertionError  # the last try returns or raises
+
+    def _once(
+        self, work: Callable[[Connection], T], step: Step[T], *, immediate: bool, patient: bool
+    ) -> T:
+        with self.engine.connect() as conn:
+            step.connected = True
+            conn = conn.execution_options(expunge_immediate=immediate, **{STEP: step})  # noqa: PLW2901
+            with self._watch(conn, patient=patient), conn.begin():
+                result = work(conn)
+                step.seal(conn, result, numbered=immediate and not self.is_sqlite)
+                if self._patience is not None and not patient:
+                    self._patience.extend(conn)
+        return result
+
+    def _watch(self, conn: Connection, *, patient: bool) -> AbstractContextManager[None]:
+        if self._patience is None:
+            return nullcontext()
+        return self._patience.watch(conn, patient=patient)
+
+    def _is_committed(self, step: Step[T], error: DBAPIError) -> bool:
+        """Settle a COMMIT whose answer was lost; False also when there was none to settle."""
+        if self.is_sqlite or not (step.committing and _is_broken(error)):
+            return False
+        fate = settle(self.engine, step, patience_s=SETTLE_S)
+        if fate is Fate.UNKNOWN:
+            self.doubtful = True
+            msg = (
+                "The connection to the ledger broke at the very end, and its database does not "
+                "answer: whether this is recorded is not known. Hand in again under the same "
+                "idempotency key; without one, look with `expunge list` first."
+            )
+            raise CommitUnknownError(msg, cause="commit_unknown") from None
+        return fate is Fate.COMMITTED
+
+    def _translated(self, error: DBAPIError, step: Step[T], *, immediate: bool) -> LedgerError:
+        name = getattr(error.orig, "sqlite_errorname", None) or ""
+        at_fault = "FSYNC" in name or (step.committing and not name.startswith(_NO_CRASH))
+        if immediate and name.startswith("SQLITE_IOERR") and at_fault:
+            self.doubtful = True
+            msg = (
+                f"The disk failed while the ledger was written ({name}): what was being recorded "
+                "may be there or not, which shows after a restart. This process writes nothing "
+                "more; look after the disk, then start it anew."
+            )
+            self._failed = DiskError(msg, cause=name)
+            return self._failed
+        return _translated(error)
+
+
+def _was_aborted(step: Step[T], error: DBAPIError, started: float) -> bool:
+    """Say whether a transaction surely left nothing, and a further try makes sense."""
+    if getattr(error.orig, "sqlstate", None) in _AGAIN:
+        return True
+    took_s = time.monotonic() - started
+    if not step.connected:
+        return not isinstance(error.orig, sqlite3.Error) and took_s < _CONNECT_FOR_S
+    # At the COMMIT: `_is_committed` asked, and it was not.
+    return _is_broken(error) and (took_s < _AGAIN_FOR_S or step.committing)
+
+
+def _is_broken(error: DBAPIError) -> bool:
+    """Say whether the connection broke, rather than the server said no.
+
+    psycopg in the middle of a pipeline does not call itself closed; but only what the server says
+    has a code.
+    """
+    silent = getattr(error.orig, "sqlstate", None) is None
+    from_driver = isinstance(error, OperationalError) and not isinstance(error.orig, sqlite3.Error)
+    return error.connection_invalidated or (from_driver and silent)
 
 
 def _translated(error: SQLAlchemyError) -> LedgerError:
@@ -118,10 +266,15 @@ def _translated(error: SQLAlchemyError) -> LedgerError:
     name = getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None)
     msg = (
         f"The ledger did not confirm ({type(cause).__name__}{f', {name}' if name else ''}); "
-        "nothing was half written and it is safe to try again. Check that the database of "
-        "EXPUNGE_LEDGER_URL is up, writable and has space."
+        f"nothing was half written and it is safe to try again. {advice(name)}"
     )
-    return LedgerError(msg)
+    return LedgerError(msg, cause=name)
+
+
+def _set_up_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver's
+    connection.autocommit = True  # one way there and back, instead of three
+    connection.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_MS}")
+    connection.autocommit = False
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -143,13 +296,20 @@ def _switch_to_wal(cursor: sqlite3.Cursor) -> None:
     give_up = time.monotonic() + _BUSY_MS / 1000
     while True:
         try:
-            cursor.execute("PRAGMA journal_mode = WAL")
+            mode = cursor.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
                 raise
             time.sleep(random.uniform(0, 0.02))  # noqa: S311 - spreads retries only
         else:
-            return
+            break
+    if mode != "wal":
+        # Readers and the writer would lock each other out, and a crash would cost more.
+        msg = (
+            "The file system of the ledger has no shared memory for SQLite's WAL; move the file "
+            "to a local disk, or use PostgreSQL (EXPUNGE_LEDGER_URL)."
+        )
+        raise LedgerError(msg, cause="no_wal")
 
 
 def _begin_sqlite(conn: Connection) -> None:

@@ -8,7 +8,6 @@ live in a table of their own, so that they can be pruned while the leaf hash sta
 
 import hashlib
 import secrets
-import uuid
 from enum import StrEnum
 from typing import Any, Final
 
@@ -16,9 +15,11 @@ from sqlalchemy import Connection, insert
 
 from ledger.canonical import canonical
 from ledger.clock import from_wall, wall_us
+from ledger.commits import leave_witness
+from ledger.identity import new_id
 from ledger.schema import event, event_body
 
-__all__ = ["EventType", "append", "leaf_hash"]
+__all__ = ["EventType", "append", "event_rows", "leaf_hash"]
 
 LEAF_PREFIX: Final = b"expunge-audit/v1\n"
 _SALT_BYTES: Final = 32
@@ -31,12 +32,22 @@ class EventType(StrEnum):
     REQUEST_VERIFYING = "request.verifying"
     REQUEST_REOPENED = "request.reopened"
     REQUEST_FINISHED = "request.finished"
+    REQUEST_HELD = "request.held"
+    REQUEST_RELEASED = "request.released"
+    REQUEST_CANCELLED = "request.cancelled"
+    REQUEST_REDRIVEN = "request.redriven"
+    DEAD_DISCARDED = "dead.discarded"
+    DEAD_REVEALED = "dead.revealed"
+    MESSAGE_PARKED = "message.parked"
     CALLS_INTENT = "calls.intent"
     CALLS_OUTCOME = "calls.outcome"
     LEASES_LAPSED = "leases.lapsed"
     ACCOUNT_PAUSED = "account.paused"
+    ACCOUNT_RESUMED = "account.resumed"
     PROJECT_PAUSED = "project.paused"
     PROJECT_RESUMED = "project.resumed"
+    PROJECT_BROKEN = "project.broken"
+    PROJECT_MENDED = "project.mended"
     ORDER_TAMPERED = "order.tampered"
 
 
@@ -52,12 +63,27 @@ def append(
         request_id: The request it is about, when it is about one.
 
     Returns:
-        The event's id, a random UUID. Its place in the log is given when it is sealed.
+        The event's id, a UUID. Its place in the log is given when it is sealed.
 
     Raises:
         ValueError: The payload has no canonical form.
     """
-    event_id = str(uuid.uuid4())
+    head, body = event_rows(kind, payload, request_id=request_id)
+    leave_witness(conn, {event.c.id: head["id"]})
+    conn.execute(insert(event).values(head))
+    conn.execute(insert(event_body).values(body))
+    return str(head["id"])
+
+
+def event_rows(
+    kind: EventType, payload: dict[str, Any], *, request_id: str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Make an event's rows, for those who add many in one statement: first `event`, then its body.
+
+    Raises:
+        ValueError: The payload has no canonical form.
+    """
+    event_id = new_id()
     body = canonical(
         {
             "v": 1,
@@ -69,13 +95,15 @@ def append(
         }
     )
     salt = secrets.token_bytes(_SALT_BYTES)
-    conn.execute(
-        insert(event).values(
-            id=event_id, request=request_id, type=kind.value, leaf_hash=leaf_hash(body, salt)
-        )
+    return (
+        {
+            "id": event_id,
+            "request": request_id,
+            "type": kind.value,
+            "leaf_hash": leaf_hash(body, salt),
+        },
+        {"event": event_id, "payload": body, "salt": salt},
     )
-    conn.execute(insert(event_body).values(event=event_id, payload=body, salt=salt))
-    return event_id
 
 
 def leaf_hash(payload: bytes, salt: bytes) -> bytes:

@@ -2,24 +2,29 @@
 
 import re
 import secrets
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from ledger.canonical import canonical
+from ledger.ceilings import NO_CEILINGS, Ceilings
 from ledger.clock import from_wall, to_wall
-from ledger.due import default_due, urgency_of
+from ledger.codes import check_code
+from ledger.due import default_due, default_lane, urgency_of
 from ledger.errors import RequestError
+from ledger.identity import new_id
 from ledger.ids import check_subject
 from ledger.macs import HeaderFields, Macs
 from ledger.model import Order
 from ledger.policy import default_verify, parse_verify
-from ledger.states import Kind, Lane
+from ledger.states import Kind
 
-__all__ = ["Header", "make_header"]
+__all__ = ["Header", "is_traceparent", "make_header"]
 
-_CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# W3C Trace Context, version 00 (later ones may be longer, and begin the same way).
+_TRACEPARENT: Final = re.compile(
+    r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
+)
 _MAX_KEY: Final = 200
 _FIRST_YEAR: Final = 1971
 _LAST_YEAR: Final = 9998
@@ -32,10 +37,12 @@ class Header:
     Attributes:
         fields: What the header MAC covers.
         mac: That MAC.
-        fingerprint: Keyed digest of what was asked for, without the ids; the same idempotency key
-            with another fingerprint is a conflict.
+        fingerprint: Keyed digest of what was asked for, without the ids and without what settings
+            fill in; the same idempotency key with another fingerprint is a conflict.
         subject_ref: Keyed pseudonym of the subject, or None.
         urgency: Sort key by due day.
+        traceparent: As the order has it.
+        ceilings: As the order has them.
     """
 
     fields: HeaderFields
@@ -43,6 +50,8 @@ class Header:
     fingerprint: str
     subject_ref: str | None
     urgency: int
+    traceparent: str | None
+    ceilings: Ceilings = NO_CEILINGS
 
 
 def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_us: int) -> Header:
@@ -52,16 +61,25 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
         RequestError: A field is out of its bounds; the message names the field.
     """
     subject = _checked_subject(order)
-    lane = order.lane or (Lane.BULK if order.kind is Kind.MEMORIES else Lane.ERASURE)
-    verify = order.verify or default_verify(order.kind, subject_named=subject is not None)
+    lane = order.lane or order.default_lane or default_lane(order.kind)
+    verify = (
+        order.verify
+        or order.default_verify
+        or default_verify(order.kind, subject_named=subject is not None)
+    )
     parse_verify(verify)
-    _check_code(order.reason, "The reason")
-    _check_code(order.principal, "The principal")
-    submitted_at = _aware(order.submitted_at, "submitted_at") or from_wall(now_us)
+    if order.reason is not None:
+        check_code(order.reason, "The reason")
+    check_code(order.principal, "The principal")
+    if order.traceparent is not None and not is_traceparent(order.traceparent):
+        msg = "The traceparent is no W3C trace context; leave it out."
+        raise RequestError(msg)
+    now = from_wall(now_us)
+    submitted_at = _aware(order.submitted_at, "submitted_at") or now
     due_at = _aware(order.due_at, "due_at") or default_due(lane, submitted_at)
     not_before = _aware(order.not_before, "not_before")
     values = HeaderFields(
-        id=str(uuid.uuid4()),
+        id=new_id(),
         project=order.project,
         account=account,
         kind=order.kind.value,
@@ -85,8 +103,15 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
         subject_ref=None
         if subject is None
         else macs.reference("subject", order.project, order.kind.value, subject),
-        urgency=urgency_of(due_at, from_wall(now_us)),
+        urgency=urgency_of(due_at, now),
+        traceparent=order.traceparent,
+        ceilings=order.ceilings,
     )
+
+
+def is_traceparent(text: str) -> bool:
+    """Say whether it is a W3C trace context that a later call can be linked to."""
+    return _TRACEPARENT.fullmatch(text) is not None
 
 
 def _checked_subject(order: Order) -> str | None:
@@ -137,12 +162,3 @@ def _aware(moment: datetime | None, name: str) -> datetime | None:
         msg = f"{name} is not between the years {_FIRST_YEAR} and {_LAST_YEAR}; check its form."
         raise RequestError(msg)
     return moment
-
-
-def _check_code(value: str | None, what: str) -> None:
-    if value is not None and not _CODE.fullmatch(value):
-        msg = (
-            f"{what} is not a short code of letters, digits and `._:-` (64 at most); "
-            "free text is not kept, because it tends to hold names."
-        )
-        raise RequestError(msg)

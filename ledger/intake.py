@@ -13,6 +13,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from ledger.clock import wall_us
+from ledger.commits import leave_witness
+from ledger.crash_points import reached
 from ledger.engine import Database
 from ledger.errors import ConflictError, LedgerError, RequestError
 from ledger.events import EventType, append
@@ -21,11 +23,13 @@ from ledger.header import Header
 from ledger.ids import check_memory_id
 from ledger.macs import ChunkFields, Macs, chained, same
 from ledger.model import Receipt
+from ledger.purge_rate import recent_purges
 from ledger.release import place_in_line, release_chunks
-from ledger.schema import FOREVER_NS, chunk, request
-from ledger.states import ChunkState, Kind, RequestState
+from ledger.rows import accepted_payload, chunk_row, header_row, recorded_header
+from ledger.schema import chunk, request
+from ledger.states import Kind, RequestState
 
-__all__ = ["CHUNKS_PER_TRANSACTION", "Intake"]
+__all__ = ["CHUNKS_PER_TRANSACTION", "Intake", "conflict"]
 
 # About 8 ms on SQLite with chunks of a hundred UUIDs, so that an import never stalls the calls.
 CHUNKS_PER_TRANSACTION: Final = 200
@@ -115,6 +119,7 @@ class Intake:
         except _ClosedByOtherError:
             # Another sender with the same key finished meanwhile: compare with what it left.
             return self._replayed()
+        reached("submit.after_commit")
         self._over = True
         if self._stored or self._written:
             release_chunks(self._database, self._id)
@@ -174,7 +179,9 @@ class Intake:
             self._written = True
             return
         if known.fingerprint != self._header.fingerprint:
-            raise _conflict(known.id)
+            raise conflict(known.id)
+        # The settings may be others by now, and the request's own lane and read-back stand.
+        self._header = recorded_header(known, self._header.ceilings)
         self._id = known.id
         self._chunk_size = known.chunk_size
         self._known_state = RequestState(known.state)
@@ -189,7 +196,7 @@ class Intake:
         )
         closing = self._macs.closing(self._id, self._next_no, self._chain)
         if not same(row.closing_mac, closing):
-            raise _conflict(self._id)
+            raise conflict(self._id)
         self._over = True
         return Receipt(
             id=self._id,
@@ -197,6 +204,7 @@ class Intake:
             requested=row.requested,
             unique=row.unique_ids,
             duplicate=True,
+            hold_reason=row.hold_reason,
         )
 
     # -- chunks -----------------------------------------------------------------------------------
@@ -254,87 +262,96 @@ class Intake:
 
     def _close(self, conn: Connection) -> Receipt:
         streamed = self._written
+        held_for = None
         if streamed:
-            self._still_receiving(conn)
+            held_for = self._still_receiving(conn)
         else:
             self._insert_header(conn)
         if self._next_no < self._stored:
-            raise _conflict(self._id)
+            raise conflict(self._id)
         now = wall_us()
         not_before = self._header.fields.not_before
         waits = not_before is not None and not_before > now
         state = RequestState.SCHEDULED if waits else RequestState.OPEN
-        chain = self._insert_chunks(conn, parked=streamed or waits)
+        ceiling = self._ceiling(conn, now)
+        chain = self._insert_chunks(conn, parked=streamed or waits or ceiling is not None)
+        closing_mac = self._macs.closing(self._id, self._next_no, chain)
+        values = {
+            "state": state,
+            "chunks": self._next_no,
+            "next_no": self._next_no,
+            "requested": self._requested,
+            "unique_ids": self._unique,
+            "pending": self._unique,
+            # Of what stays on hold, every chunk is parked already.
+            "releasing": int(streamed and not waits and ceiling is None),
+            "closing_mac": closing_mac,
+            "touched_at": now,
+        }
+        if ceiling is not None and held_for is None:
+            values |= {"held": 1, "hold_reason": ceiling}
         conn.execute(
             update(request)
             .where(request.c.id == self._id, request.c.state == RequestState.RECEIVING)
-            .values(
-                state=state,
-                chunks=self._next_no,
-                next_no=self._next_no,
-                requested=self._requested,
-                unique_ids=self._unique,
-                pending=self._unique,
-                releasing=int(streamed and not waits),
-                closing_mac=self._macs.closing(self._id, self._next_no, chain),
-                touched_at=now,
-            )
+            .values(values)
         )
-        fields = self._header.fields
-        append(
-            conn,
-            EventType.REQUEST_ACCEPTED,
-            {
-                "project": fields.project,
-                "kind": fields.kind,
-                "lane": fields.lane,
-                "verify": fields.verify,
-                "reason": fields.reason,
-                "principal": fields.principal,
-                "requested": self._requested,
-                "unique": self._unique,
-                "chunks": self._next_no,
-                "subject_ref": self._header.subject_ref,
-                "order_digest": self._macs.closing(self._id, self._next_no, chain).hex(),
-            },
-            request_id=self._id,
+        payload = accepted_payload(
+            self._header,
+            requested=self._requested,
+            unique=self._unique,
+            chunks=self._next_no,
+            closing_mac=closing_mac,
+            held_for=ceiling,
         )
+        append(conn, EventType.REQUEST_ACCEPTED, payload, request_id=self._id)
+        reached("submit.before_commit")
         return Receipt(
             id=self._id,
             state=state,
             requested=self._requested,
             unique=self._unique,
             duplicate=False,
+            hold_reason=held_for or ceiling,
         )
 
-    def _still_receiving(self, conn: Connection) -> None:
-        """Lock the request's row, and see how far a stream under the same key has come."""
-        state = conn.execute(
-            select(request.c.state).where(request.c.id == self._id).with_for_update(key_share=True)
-        ).scalar_one()
-        if state == RequestState.CANCELLED:
+    def _ceiling(self, conn: Connection, now_us: int) -> str | None:
+        """Say which ceiling the request goes beyond, counted before anybody else adds to it."""
+        ceilings, recent = self._header.ceilings, 0
+        most = ceilings.max_purges_per_hour
+        if self._kind is not Kind.MEMORIES and most is not None:
+            project = self._header.fields.project
+            recent = recent_purges(conn, project, now_us=now_us, most=most, but=self._id)
+        return ceilings.hold_for(self._kind, unique=self._unique, recent=recent)
+
+    def _still_receiving(self, conn: Connection) -> str | None:
+        """Lock the request's row, and see how far a stream under the same key has come.
+
+        Returns:
+            Why somebody holds it, when somebody does.
+        """
+        row = conn.execute(
+            select(request.c.state, request.c.hold_reason)
+            .where(request.c.id == self._id)
+            .with_for_update(key_share=True)
+        ).one()
+        if row.state == RequestState.CANCELLED:
             msg = (
                 f"Request {self._id} was cancelled while its ids came in (a stream without "
                 "progress for a day is); hand it in again."
             )
             raise ConflictError(msg)
-        if state != RequestState.RECEIVING:
+        if row.state != RequestState.RECEIVING:
             raise _ClosedByOtherError
         self._stored = _submitted(conn, self._id)
+        return row.hold_reason and str(row.hold_reason)
 
     def _insert_header(self, conn: Connection) -> None:
-        header = self._header
-        fields = header.fields
+        leave_witness(conn, {request.c.id: self._id})
         conn.execute(
             insert(request).values(
-                **vars(fields),
-                verify_now=fields.verify,
+                **header_row(self._header),
                 state=RequestState.RECEIVING,
-                subject_ref=header.subject_ref,
-                fingerprint=header.fingerprint,
-                header_mac=header.mac,
-                urgency=header.urgency,
-                touched_at=fields.created_at,
+                touched_at=self._header.fields.created_at,
             )
         )
 
@@ -350,31 +367,24 @@ class Intake:
                     select(chunk.c.mac).where(chunk.c.request_id == self._id, chunk.c.no == made.no)
                 ).scalar()
                 if not same(stored, mac):
-                    raise _conflict(self._id)
+                    raise conflict(self._id)
                 continue
             fresh.append((made, mac))
         if fresh:
+            leave_witness(conn, {chunk.c.request_id: self._id, chunk.c.no: fresh[0][0].no})
             fields = self._header.fields
             tag = place_in_line(conn, fields.project, fields.account, fields.lane, len(fresh))
             conn.execute(
                 insert(chunk),
                 [
-                    {
-                        "request_id": self._id,
-                        "generation": made.generation,
-                        "no": made.no,
-                        "account": fields.account,
-                        "project": fields.project,
-                        "lane": fields.lane,
-                        "urgency": self._header.urgency,
-                        "tag": tag + place,
-                        "state": ChunkState.DUE,
-                        "ids": made.ids,
-                        "n": max(1, self._size_of(made)),
-                        "first": made.first,
-                        "mac": mac,
-                        "due_ns": FOREVER_NS if parked else 0,
-                    }
+                    chunk_row(
+                        self._header,
+                        made,
+                        mac=mac,
+                        n=self._size_of(made),
+                        tag=tag + place,
+                        parked=parked,
+                    )
                     for place, (made, mac) in enumerate(fresh)
                 ],
             )
@@ -396,7 +406,8 @@ def _submitted(conn: Connection, request_id: str) -> int:
     return 0 if found is None else int(found) + 1
 
 
-def _conflict(request_id: str) -> ConflictError:
+def conflict(request_id: str) -> ConflictError:
+    """Make the error for a key that stands for something else."""
     msg = (
         "The idempotency key was used before for something else: request "
         f"{request_id} stands under it with another payload. Use a new key for a new order."

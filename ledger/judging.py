@@ -15,7 +15,9 @@ from ledger.states import ChunkState, Sight
 __all__ = ["Verdict", "judge_chunk"]
 
 _NS: Final = 1_000_000_000
-_GROWTH: Final = 4
+# With the default pause of 2 s and three sightings, 70 s pass before something is given up: a
+# deletion that takes effect a minute late is waited for.
+_GROWTH: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +45,7 @@ def judge_chunk(
     """Settle a delivered chunk whose items were all read back.
 
     Absent items are done. An item whose read-back failed to the end is `unknown`. Present ones are
-    deleted again after a pause that grows fourfold each time, and given up as `still_present`
+    deleted again after a pause that grows fivefold each time, and given up as `still_present`
     after `most_sightings`.
 
     Args:
@@ -84,7 +86,7 @@ def judge_chunk(
     ]
     parts = [part for part in parts if part.items]
     if len(parts) > 1:
-        divide(conn, macs, one, parts)
+        divide(conn, macs, [one], parts)
         return
     only = parts[0]
     conn.execute(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from ledger.errors import KeysError
+from ledger.private import make_private_folder
 
 __all__ = ["KEY_FILES", "Keys"]
 
@@ -50,7 +51,7 @@ class Keys:
                 could not be checked any more), or the directory cannot be written.
         """
         try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_private_folder(directory)
             for name in KEY_FILES:
                 if (directory / name).exists():
                     msg = (

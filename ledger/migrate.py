@@ -4,6 +4,9 @@ Migrations only go forward and are never edited once released; their SQL stands 
 database.
 """
 
+import functools
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -11,14 +14,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from ledger.engine import Database
 from ledger.errors import LedgerError, SchemaError
+from ledger.host import require_local
+from ledger.private import make_private_folder
 
-__all__ = ["check_schema", "upgrade"]
+__all__ = ["check_schema", "require_schema", "upgrade"]
 
 _SCRIPTS: Final = Path(__file__).with_name("migrations")
+_VERSION: Final = text("SELECT version_num FROM alembic_version")
 _ONE_AT_A_TIME: Final = 0x657870756E6765  # a number of our own among the server's advisory locks
 
 
@@ -32,17 +38,28 @@ def upgrade(url: str) -> str:
         The revision in force afterwards.
 
     Raises:
-        LedgerError: The database did not answer or refused.
+        LedgerError: The database did not answer or refused, or is a file that hosts share.
         SettingsError: The URL is none.
     """
     database = Database(url)
     if database.is_sqlite and database.engine.url.database:
-        Path(database.engine.url.database).parent.mkdir(parents=True, exist_ok=True)
+        _make_private(Path(database.engine.url.database))
     try:
+        require_local(database)
         # One transaction for all: a migration killed half-way leaves the ledger as it was.
-        return database.write(lambda conn: _upgrade(conn, database.clock.source))
+        return database.write(lambda conn: _upgrade(conn, database.clock.source), patient=True)
     finally:
         database.close()
+
+
+def _make_private(path: Path) -> None:
+    """Make the file, and the folders that are missing, for their owner alone: it holds names.
+
+    SQLite gives the files beside it (`-wal`, `-shm`) the same mode.
+    """
+    with suppress(OSError):  # SQLite will say better what is wrong with the path
+        make_private_folder(path.parent)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
 
 
 def check_schema(database: Database) -> None:
@@ -53,12 +70,38 @@ def check_schema(database: Database) -> None:
         LedgerError: The database did not answer.
     """
     found = database.read(_revision)
-    head = ScriptDirectory(str(_SCRIPTS)).get_current_head()
-    if found == head:
-        return
+    if found != _known()[0]:
+        raise _mismatch(found)
+
+
+def require_schema(conn: Connection) -> None:
+    """Refuse to go on in a transaction on a ledger that was migrated meanwhile; costs one SELECT.
+
+    Raises:
+        SchemaError: As for `check_schema`.
+    """
+    found = conn.execute(_VERSION).scalar()
+    if found != _known()[0]:
+        raise _mismatch(found)
+
+
+def _known() -> tuple[str | None, frozenset[str]]:
+    """Give this release's revision, and all that it knows."""
+    return _revisions_in(_SCRIPTS)
+
+
+@functools.cache
+def _revisions_in(folder: Path) -> tuple[str | None, frozenset[str]]:
+    # Reading the scripts takes longer than a claim may.
+    scripts = ScriptDirectory(str(folder))
+    return scripts.get_current_head(), frozenset(one.revision for one in scripts.walk_revisions())
+
+
+def _mismatch(found: str | None) -> SchemaError:
+    head, known = _known()
     if found is None:
         msg = "The ledger has no tables yet; run `expunge db upgrade`."
-    elif found in {script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions()}:
+    elif found in known:
         msg = (
             f"The ledger is at revision {found}, this release needs {head}; "
             "run `expunge db upgrade`."
@@ -68,7 +111,7 @@ def check_schema(database: Database) -> None:
             f"The ledger is at revision {found}, which is newer than this release knows; "
             "upgrade this installation of Expunge."
         )
-    raise SchemaError(msg)
+    return SchemaError(msg, found=found, needed=head)
 
 
 def _revision(conn: Connection) -> str | None:

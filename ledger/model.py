@@ -2,11 +2,15 @@
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ledger.ceilings import NO_CEILINGS, Ceilings
 from ledger.states import Certainty, Kind, Lane, RequestState, Result
 
-__all__ = ["COUNT_NAMES", "Counts", "Order", "Receipt", "RequestView"]
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+__all__ = ["COUNT_NAMES", "Counts", "Order", "Receipt", "RequestView", "as_json"]
 
 COUNT_NAMES = (
     "pending",
@@ -30,9 +34,10 @@ class Order:
         subject: For purges the user or agent id, 1 to 100 characters, kept byte for byte.
             For memories the user whose ids they are, when the sender knows (then the read-back
             can use that user's list); else None.
-        lane: `erasure` or `bulk`; None means erasure for purges and bulk for ids.
-        verify: `full`, `sample:N` (N from 1 to 1,000) or `none`; None means full for purges and
-            for ids whose user is named, else `sample:50`.
+        lane: `erasure` or `bulk`; None takes `default_lane`, then erasure for purges and bulk for
+            ids.
+        verify: `full`, `sample:N` (N from 1 to 1,000) or `none`; None takes `default_verify`, then
+            full for purges and for ids whose user is named, else `sample:50`.
         reason: A short code such as `gdpr-17` (letters, digits, `._:-`, at most 64), no free text.
         idempotency_key: 1 to 200 characters; the same key gives the same request for ever. Only
             an HMAC of it is stored.
@@ -41,6 +46,11 @@ class Order:
             `submitted_at` in the erasure lane and none in bulk.
         not_before: No call is made before this moment, time zone included.
         principal: Who hands it in: a service or operator name, at most 64 characters.
+        traceparent: W3C trace context of the sender; only kept, and no part of what is ordered.
+        default_lane: What the settings say for an order that names no lane. Not asked for, so the
+            same order under other settings is the same one.
+        default_verify: What the settings say for an order that names no read-back; like that.
+        ceilings: What the settings say the project may order without anybody looking at it.
     """
 
     project: str
@@ -54,6 +64,10 @@ class Order:
     due_at: datetime | None = None
     not_before: datetime | None = None
     principal: str = "local"
+    traceparent: str | None = None
+    default_lane: Lane | None = None
+    default_verify: str | None = None
+    ceilings: Ceilings = NO_CEILINGS
 
     def __repr__(self) -> str:
         """Leave out everything that may name a person."""
@@ -65,11 +79,13 @@ class Receipt:
     """What the sender gets once the request is committed.
 
     Attributes:
-        id: The request's id, a random UUID without meaning.
+        id: The request's id, a UUID that tells when it was made and nothing else.
         state: `open`, `scheduled`, or any later state when the key was known already.
         requested: Ids handed in, repeats included (1 for a purge).
         unique: Ids after folding repeats (1 for a purge).
         duplicate: True when the idempotency key was known and nothing new was recorded.
+        hold_reason: Why nothing of it is sent until somebody releases it, such as `ceiling_ids` or
+            `ceiling_purges`; None when it is not held.
     """
 
     id: str
@@ -77,6 +93,7 @@ class Receipt:
     requested: int
     unique: int
     duplicate: bool
+    hold_reason: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +121,10 @@ class RequestView:
         retried: Deletion calls beyond the first of each chunk.
         chunks: Calls that carrying it takes at least (chunks as submitted).
         verify: The policy in force; `sample:N` becomes `full` when a sample was still present.
+        held: Nothing more of it is sent until somebody releases it, and `hold_reason` why.
+        cancelling: Somebody cancelled it; also once it has ended.
+        overdue: Its due date is over and it has not ended.
+        at_risk: It has not ended, and comes close to its due date (`ledger.risk`).
     """
 
     id: str
@@ -126,11 +147,19 @@ class RequestView:
     due_at: datetime | None
     not_before: datetime | None
     finished_at: datetime | None
+    hold_reason: str | None = None
+    cancelling: bool = False
+    overdue: bool = False
+    at_risk: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Give the JSON form that `status -o json` promises; times as ISO 8601 in UTC."""
-        plain = asdict(self)
-        return {
-            name: value.isoformat() if isinstance(value, datetime) else value
-            for name, value in plain.items()
-        }
+        return as_json(self)
+
+
+def as_json(value: "DataclassInstance") -> dict[str, Any]:
+    """Give a dataclass's JSON form; times as ISO 8601 in UTC."""
+    return {
+        name: each.isoformat() if isinstance(each, datetime) else each
+        for name, each in asdict(value).items()
+    }

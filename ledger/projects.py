@@ -52,6 +52,12 @@ class Project:
         dialect: Which of MemOS's contracts is spoken; `cloud`.
         lane: Lane of its requests that name none; None leaves it to the kind of request.
         verify: Read-back policy of its requests that name none; None leaves it to `EXPUNGE_VERIFY`.
+        max_ids_per_request: Ids of one request of it beyond which it waits on hold; None leaves it
+            to `EXPUNGE_MAX_IDS_PER_REQUEST`.
+        max_purges_per_hour: Purges in an hour beyond which they wait on hold; None leaves it to
+            `EXPUNGE_MAX_PURGES_PER_HOUR`.
+        key_fault: Why the file with its key gives none. Only those who call MemOS mind: others
+            share the config file, and shall not have the key.
     """
 
     name: str
@@ -61,6 +67,9 @@ class Project:
     dialect: str = "cloud"
     lane: Lane | None = None
     verify: str | None = None
+    max_ids_per_request: int | None = None
+    max_purges_per_hour: int | None = None
+    key_fault: str | None = None
 
 
 def check_name(name: str) -> str:

@@ -8,20 +8,26 @@ import hashlib
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import Connection, Table, bindparam, insert, or_, select, update
 
 from ledger.canonical import canonical
-from ledger.clock import wall_us
 from ledger.counting import Tally
-from ledger.divide import Part, divide
+from ledger.crash_points import reached
+from ledger.divide import divide
 from ledger.engine import Database
+from ledger.errors import LedgerError
 from ledger.events import EventType, append
+from ledger.hunt import halves, ripe
 from ledger.macs import Macs
 from ledger.policy import draw, parse_verify
-from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
+from ledger.release import note_returned
+from ledger.repeats import unrecorded
+from ledger.schema import FOREVER_NS, attempt, chunk, readback, request
 from ledger.states import ChunkState, RequestState
+from ledger.stops import stop
 from ledger.tasks import (
     Dead,
     Delivered,
@@ -57,7 +63,19 @@ def record(database: Database, macs: Macs, settlements: Sequence[Settlement]) ->
     """
     if not settlements:
         return []
-    return database.write(lambda conn: _Recording(conn, database, macs).run(settlements))
+
+    def work(conn: Connection) -> list[str]:
+        fresh = unrecorded(conn, settlements) if database.doubtful else settlements
+        return _Recording(conn, database, macs).run(fresh, touched=settlements)
+
+    try:
+        ready = database.write(work)
+        reached("record.after_commit")
+    except LedgerError:
+        # It may be there all the same: who records the same again looks first.
+        database.doubtful = True
+        raise
+    return ready
 
 
 class _Recording:
@@ -65,8 +83,9 @@ class _Recording:
 
     def __init__(self, conn: Connection, database: Database, macs: Macs) -> None:
         self._conn = conn
+        self._database = database
         self._macs = macs
-        self._now = database.clock.now_ns(conn)
+        self._now = 0
         self._tally = Tally()
         self._stale: set[tuple[str, int]] = set()
         self._unverified: set[str] = set()
@@ -74,13 +93,15 @@ class _Recording:
         self._own: set[tuple[str, int | None, int]] = set()
         # Rows to write, by table and the names of the columns that change.
         self._writes: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-        self._to_halve: list[int | None] = []
+        self._to_halve: list[tuple[int | None, bool]] = []
         self._to_probe: list[int | None] = []
 
-    def run(self, settlements: Sequence[Settlement]) -> list[str]:
+    def run(self, settlements: Sequence[Settlement], *, touched: Sequence[Settlement]) -> list[str]:
+        """Record `settlements`; `touched` are those and what was recorded before."""
+        if not settlements:
+            return self._ready(touched)
         # Locks in one order everywhere: accounts, projects, chunks and read-backs, requests.
-        self._pause_accounts(settlements)
-        self._pause_projects(settlements)
+        self._now = stop(self._conn, self._database, settlements)
         self._note_policies(settlements)
         self._find_own(settlements)
         for settled in settlements:
@@ -96,88 +117,16 @@ class _Recording:
                 self._tally.add(settled.task.request_id, "attempts")
         self._write()
         self._tally.apply(self._conn)
-        for chunk_id in self._to_halve:
-            self._halve(chunk_id)
+        for chunk_id, hunt in self._to_halve:
+            self._halve(chunk_id, hunt=hunt)
         for chunk_id in self._to_probe:
             self._plan_probes(chunk_id)
+        returned = {s.task.request_id for s in settlements if isinstance(s.move, Retry | Unsent)}
+        note_returned(self._conn, returned)
         self._close_attempts(settlements)
         self._append_event(settlements)
-        return self._ready(settlements)
-
-    # -- accounts and projects --------------------------------------------------------------------
-
-    def _pause_accounts(self, settlements: Sequence[Settlement]) -> None:
-        pauses: dict[str, tuple[float, str]] = {}
-        fine: set[str] = set()
-        for settled in settlements:
-            name = settled.task.account
-            if settled.pause_account_s is not None:
-                pauses[name] = max(
-                    pauses.get(name, (0.0, "")), (settled.pause_account_s, settled.reason)
-                )
-            elif isinstance(settled.move, Delivered | Seen | Page):
-                fine.add(name)
-        for name in sorted(fine | set(pauses)):
-            if name not in pauses:
-                self._conn.execute(
-                    update(account)
-                    .where(account.c.name == name, account.c.strikes > 0)
-                    .values(strikes=0)
-                )
-                continue
-            seconds, reason = pauses[name]
-            row = self._conn.execute(
-                select(account).where(account.c.name == name).with_for_update(key_share=True)
-            ).one()
-            until = max(row.paused_until_ns, self._now + int(seconds * _NS))
-            self._conn.execute(
-                update(account)
-                .where(account.c.name == name)
-                .values(
-                    paused_until_ns=until,
-                    pause_reason=reason,
-                    strikes=row.strikes + 1,
-                    next_slot_ns=max(row.next_slot_ns, until),
-                )
-            )
-            append(
-                self._conn,
-                EventType.ACCOUNT_PAUSED,
-                {"account": name, "reason": reason, "milliseconds": int(seconds * 1000)},
-            )
-
-    def _pause_projects(self, settlements: Sequence[Settlement]) -> None:
-        reasons = {
-            settled.task.project: settled.pause_project
-            for settled in settlements
-            if settled.pause_project is not None
-        }
-        for name in sorted(reasons):
-            stopped = self._conn.execute(
-                update(project)
-                .where(project.c.name == name, project.c.paused == 0)
-                .values(paused=1, pause_reason=reasons[name], paused_at=wall_us())
-            )
-            if stopped.rowcount:
-                append(
-                    self._conn,
-                    EventType.PROJECT_PAUSED,
-                    {"project": name, "reason": reasons[name]},
-                )
-        rests: dict[str, float] = {}
-        for settled in settlements:
-            if settled.rest_project_s is not None:
-                name = settled.task.project
-                rests[name] = max(rests.get(name, 0.0), settled.rest_project_s)
-        for name in sorted(rests):
-            self._conn.execute(
-                update(project)
-                .where(project.c.name == name)
-                .values(
-                    open_until_ns=self._now + int(rests[name] * _NS),
-                    failures=project.c.failures + 1,
-                )
-            )
+        reached("record.before_commit")
+        return self._ready(touched)
 
     def _note_policies(self, settlements: Sequence[Settlement]) -> None:
         ids = {s.task.request_id for s in settlements if isinstance(s.move, Delivered)}
@@ -232,7 +181,7 @@ class _Recording:
             self._tally.add(task.request_id, "retried")
         # Both need the request's row, which comes after all chunks in the order of locks.
         if isinstance(move, Split):
-            self._to_halve.append(task.chunk_id)
+            self._to_halve.append((task.chunk_id, move.hunt))
         if isinstance(move, Probe):
             self._to_probe.append(task.chunk_id)
         return True
@@ -248,9 +197,16 @@ class _Recording:
                     "state": ChunkState.DONE if over else ChunkState.DELIVERED,
                     "was_absent": int(move.was_absent),
                     "burnt": 0,
+                    # An answer at last: should it be seen still present, that is known for sure.
+                    "doubtful": 0,
                 }
             case Dead():
-                return move.bucket, due | {"state": ChunkState.DEAD, "burnt": task.burnt + 1}
+                return move.bucket, due | {
+                    "state": ChunkState.DEAD,
+                    "burnt": task.burnt + 1,
+                    # Tells which count its ids are under (`ledger.dead`).
+                    "doubtful": int(move.bucket == "unknown"),
+                }
             case Retry():
                 return "pending", due | {
                     "due_ns": self._now + int(move.delay_s * _NS),
@@ -267,24 +223,13 @@ class _Recording:
                 msg = f"{type(move).__name__} is no move of a chunk of {len(task.ids)} ids"
                 raise AssertionError(msg)
 
-    def _halve(self, chunk_id: int | None) -> None:
+    def _halve(self, chunk_id: int | None, *, hunt: bool) -> None:
         parent = self._conn.execute(select(chunk).where(chunk.c.id == chunk_id)).one()
-        middle = parent.n // 2
-        halves = (range(middle), range(middle, parent.n))
-        divide(
-            self._conn,
-            self._macs,
-            parent,
-            [
-                Part(
-                    items=half,
-                    state=ChunkState.DUE,
-                    sightings=parent.sightings,
-                    doubtful=parent.doubtful,
-                )
-                for half in halves
-            ],
-        )
+        parts = halves(parent)
+        if not hunt:
+            # Too large, not wrong: both are sent.
+            parts = [replace(part, due_ns=0, hunt=None, waits_for=None) for part in parts]
+        divide(self._conn, self._macs, [parent], parts)
 
     def _plan_probes(self, chunk_id: int | None) -> None:
         row = self._conn.execute(select(chunk).where(chunk.c.id == chunk_id)).one()
@@ -402,13 +347,21 @@ class _Recording:
             for settled in settlements
             if isinstance(settled.move, Delivered | Dead | Seen)
         }
-        if not moved:
-            return []
-        probed = {s.task.request_id for s in settlements if s.task.probe}
+        # Whatever came back of a cancelled one is taken out of the line.
+        touched = {settled.task.request_id for settled in settlements}
+        probed = {s.task.request_id for s in settlements if s.task.probe} & moved
         rows = self._conn.execute(
             select(request.c.id).where(
-                request.c.id.in_(moved),
-                or_(request.c.pending == 0, request.c.state == RequestState.VERIFYING),
+                request.c.id.in_(touched),
+                or_(
+                    request.c.cancelling == 1,
+                    request.c.id.in_(moved)
+                    & or_(
+                        request.c.pending == 0,
+                        request.c.state == RequestState.VERIFYING,
+                        ripe(request.c.id),
+                    ),
+                ),
                 request.c.finished_at.is_(None),
             )
         )

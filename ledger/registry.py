@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Connection, select, update
 
-from ledger.errors import RequestError
+from ledger.errors import UnknownProjectError
 from ledger.schema import account, project
 from ledger.slots import interval_ns
 from ledger.upsert import insert_missing
@@ -48,7 +48,7 @@ def account_of(conn: Connection, project_name: str) -> str:
     """Give the account of a project.
 
     Raises:
-        RequestError: No such project is registered.
+        UnknownProjectError: No such project is registered.
     """
     found = None
     if project_name.isprintable():  # else PostgreSQL may refuse the very question
@@ -59,5 +59,5 @@ def account_of(conn: Connection, project_name: str) -> str:
             f"There is no project {project_name!r}; `expunge config show` lists those that are "
             "configured, and EXPUNGE_CONFIG names the file to add one to."
         )
-        raise RequestError(msg)
+        raise UnknownProjectError(msg)
     return str(found)

@@ -39,6 +39,7 @@ __all__ = [
     "leaf",
     "lease",
     "metadata",
+    "parked_message",
     "project",
     "readback",
     "request",
@@ -91,7 +92,14 @@ account = Table(
     _number("erasure_tag"),
     _number("bulk_tag"),
     _number("claimed_ns"),
+    # Stopped by a person until a person resumes it.
+    _flag("paused"),
+    Column("paused_at", BigInteger),
+    Column("stop_reason", Text),
+    # When a pause was last committed: what was claimed before it must not depart any more.
+    _number("halted_ns"),
     CheckConstraint("interval_ns > 0", name="interval_positive"),
+    CheckConstraint("(paused = 1) = (stop_reason IS NOT NULL)", name="stop_has_reason"),
 )
 
 project = Table(
@@ -104,9 +112,14 @@ project = Table(
     Column("paused_at", BigInteger),
     _number("erasure_tail"),
     _number("bulk_tail"),
+    # The breaker: failures in a row, until when no call of it departs, since when and why.
     _number("failures"),
     _number("open_until_ns"),
+    Column("broken_at", BigInteger),
+    Column("break_reason", Text),
+    _number("halted_ns"),
     CheckConstraint("(paused = 1) = (pause_reason IS NOT NULL)", name="pause_has_reason"),
+    CheckConstraint("(broken_at IS NULL) = (break_reason IS NULL)", name="break_has_reason"),
 )
 
 request = Table(
@@ -160,6 +173,12 @@ request = Table(
     Column("not_before", BigInteger),
     Column("finished_at", BigInteger),
     Column("second_look_at", BigInteger),
+    # Why it is held, a short code; only while it is.
+    Column("hold_reason", Text),
+    # Somebody cancelled it: nothing more of it is sent, and the sweep takes its due chunks out.
+    _flag("cancelling"),
+    # W3C trace context of whoever handed it in, so that a call days later links to it.
+    Column("traceparent", Text),
     UniqueConstraint("project", "idempotency_ref", name="one_request_per_key"),
     _one_of("kind", Kind),
     _one_of("lane", Lane),
@@ -188,6 +207,8 @@ request = Table(
     ),
     CheckConstraint("pending = 0 OR finished_at IS NULL", name="final_has_nothing_pending"),
     Index("request_by_age", "created_at", "id"),
+    # How many purges a project ordered lately.
+    Index("request_of_project", "project", "kind", "created_at"),
     Index(
         "request_unfinished",
         "state",
@@ -232,6 +253,12 @@ chunk = Table(
     _flag("was_absent"),
     _flag("reading"),
     Column("last_reason", Text),
+    # Number of the chunk whose unknown ids are being hunted (`ledger.hunt`), and what this part of
+    # it waits for: the number of another part, or -1 for the end of the search.
+    Column("hunt", BigInteger),
+    Column("waits_on", BigInteger),
+    # A dead letter that a person gave up for good.
+    _flag("discarded"),
     UniqueConstraint("request_id", "no", name="chunk_number_once"),
     _one_of("state", ChunkState),
     CheckConstraint("n > 0", name="chunk_not_empty"),
@@ -259,6 +286,21 @@ chunk = Table(
         postgresql_where=text("state = 'leased'"),
     ),
     Index("chunk_of_request", "request_id", "state", "no"),
+    Index(
+        "chunk_hunting",
+        "request_id",
+        "hunt",
+        sqlite_where=text("waits_on IS NOT NULL"),
+        postgresql_where=text("waits_on IS NOT NULL"),
+    ),
+    Index(
+        "chunk_dead",
+        "project",
+        "request_id",
+        "no",
+        sqlite_where=text("state = 'dead' AND discarded = 0"),
+        postgresql_where=text("state = 'dead' AND discarded = 0"),
+    ),
 )
 
 readback = Table(
@@ -376,6 +418,26 @@ leaf = Table(
     metadata,
     Column("idx", _BIG, primary_key=True, autoincrement=False),
     Column("event", Text, ForeignKey("event.id"), nullable=False, unique=True),
+)
+
+# Queue messages that cannot be an order. What they said is not kept, it may hold names.
+parked_message = Table(
+    "parked_message",
+    metadata,
+    Column("id", Text, primary_key=True),
+    # Which queue (`redis`) and which stream of it, and the message's place there.
+    Column("broker", Text, nullable=False),
+    Column("stream", Text, nullable=False),
+    Column("position", Text, nullable=False),
+    # A slug of a closed list, and the sentence that says which part of the message is wrong.
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    # Keyed digest of the bytes: the sender can prove which message it was, nobody can guess it.
+    Column("body_ref", Text, nullable=False),
+    Column("parked_at", BigInteger, nullable=False),
+    UniqueConstraint("broker", "stream", "position", "body_ref", name="parked_once"),
+    Index("parked_by_age", "parked_at", "id"),
 )
 
 lease = Table(

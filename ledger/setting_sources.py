@@ -1,5 +1,6 @@
 """The layers that settings come from: environment, secret files, config file."""
 
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,15 +20,23 @@ from ledger.projects import (
     check_name,
     check_verify,
 )
-from ledger.states import Lane
+from ledger.states import Kind, Lane
+from ledger.streams import Stream, check_stream_url
 
 __all__ = ["Layers", "read_layers"]
 
 SECRETS_DIR: Final = "EXPUNGE_SECRETS_DIR"
 CONFIG: Final = "EXPUNGE_CONFIG"
 _LARGEST_SECRET: Final = 65_536
+_TABLES: Final = ("accounts", "projects", "streams")
+_LONGEST_STREAM: Final = 200
+_PLACE: Final = re.compile(r"\(at (line \d+, column \d+)\)$")
+_CODE: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _LEAST_RATE: Final = 0.1
 _MOST_RATE: Final = 5000
+# Least value of each; what goes beyond it waits on hold.
+_CEILINGS: Final = {"max_ids_per_request": 1, "max_purges_per_hour": 0}
+_MOST_CEILING: Final = 1_000_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +78,12 @@ def read_layers(
     ):
         values.update(layer)
         origins.update(dict.fromkeys(layer, origin))
-    sections = {name: values.pop(name, {}) for name in ("accounts", "projects")}
+    sections = {name: values.pop(name, {}) for name in _TABLES}
     where = Path(in_environment["config"]) if "config" in in_environment else Path()
+    folder = where.expanduser().absolute().parent
     values["more_accounts"] = _accounts(sections["accounts"])
-    values["more_projects"] = _projects(
-        sections["projects"], folder=where.expanduser().absolute().parent, values=values
-    )
+    values["more_projects"] = _projects(sections["projects"], folder=folder, values=values)
+    values["streams"] = _streams(sections["streams"], folder=folder)
     return Layers(values=values, origins=origins)
 
 
@@ -99,7 +108,8 @@ def _read_secret_files(
 ) -> dict[str, str]:
     named = environ.get(SECRETS_DIR)
     if named and not Path(named).is_dir():
-        msg = f"{SECRETS_DIR} names no directory that can be read; correct or unset it."
+        msg = f"{SECRETS_DIR} names no directory that can be read; correct or unset it"
+        msg += " (one that `expunge dev` made goes with it: source its `env` again)."
         raise SettingsError(msg)
     weakest_first = [run_secrets]
     if environ.get("CREDENTIALS_DIRECTORY"):
@@ -143,11 +153,13 @@ def _read_config(path: str | None, *, fields: set[str]) -> dict[str, Any]:
     except OSError:
         msg = f"The file that {CONFIG} names cannot be read; check the path and its rights."
         raise SettingsError(msg) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError):
-        # The parser's message can hold a piece of the file, and with it a key.
-        msg = f"The file that {CONFIG} names is no valid TOML; check it with a TOML linter."
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # Of the parser's message only the place: the rest can hold a piece of the file, so a key.
+        place = _PLACE.search(str(error))
+        where = f" at {place[1]}" if place else ""
+        msg = f"The file that {CONFIG} names is no valid TOML{where}; correct it there."
         raise SettingsError(msg) from None
-    allowed = (fields - {"config"}) | {"accounts", "projects"}
+    allowed = (fields - {"config"}) | set(_TABLES)
     _refuse_unknown(table, allowed=allowed, where="")
     return table
 
@@ -168,11 +180,16 @@ def _refuse_unknown(table: Mapping[str, Any], *, allowed: set[str], where: str) 
         raise SettingsError(msg)
 
 
-def _sections(table: object, *, kind: str) -> dict[str, dict[str, Any]]:
+def _tables(table: object, *, kind: str) -> dict[str, dict[str, Any]]:
     if not isinstance(table, dict) or not all(isinstance(one, dict) for one in table.values()):
         msg = f"{kind} in the config file must be tables, written as [{kind}.NAME]."
         raise SettingsError(msg)
-    for name in table:
+    return table
+
+
+def _sections(table: object, *, kind: str) -> dict[str, dict[str, Any]]:
+    sections = _tables(table, kind=kind)
+    for name in sections:
         if name == DEFAULT_NAME:
             msg = (
                 f"[{kind}.{DEFAULT_NAME}] cannot be set in the config file: `{DEFAULT_NAME}` is "
@@ -184,7 +201,7 @@ def _sections(table: object, *, kind: str) -> dict[str, dict[str, Any]]:
         except ValueError as error:
             msg = f"A name in [{kind}.NAME] of the config file {error}."
             raise SettingsError(msg) from None
-    return table
+    return sections
 
 
 def _accounts(table: object) -> dict[str, Account]:
@@ -203,12 +220,14 @@ def _accounts(table: object) -> dict[str, Account]:
 
 def _projects(table: object, *, folder: Path, values: Mapping[str, Any]) -> dict[str, Project]:
     projects = {}
-    allowed = {"account", "base_url", "api_key_file", "lane", "verify"}
+    allowed = {"account", "base_url", "api_key_file", "lane", "verify", *_CEILINGS}
     for name, section in _sections(table, kind="projects").items():
         where = f"projects.{name}."
         _refuse_unknown(section, allowed=allowed, where=where)
         for key, value in section.items():
-            if not isinstance(value, str) or not value:
+            if key in _CEILINGS:
+                _check_ceiling(value, least=_CEILINGS[key], where=f"{where}{key}")
+            elif not isinstance(value, str) or not value:
                 msg = f"{where}{key} in the config file must be text in quotes, and not empty."
                 raise SettingsError(msg)
         if "base_url" not in section and "memos_base_url" in values:
@@ -221,12 +240,24 @@ def _projects(table: object, *, folder: Path, values: Mapping[str, Any]) -> dict
     return projects
 
 
-def _project(name: str, section: Mapping[str, str], *, folder: Path) -> Project:
+def _check_ceiling(value: object, *, least: int, where: str) -> None:
+    number = isinstance(value, int) and not isinstance(value, bool)
+    if not number or not least <= int(str(value)) <= _MOST_CEILING:
+        msg = (
+            f"{where} in the config file must be a whole number from {least} to {_MOST_CEILING:,}."
+        )
+        raise SettingsError(msg)
+
+
+def _project(name: str, section: Mapping[str, Any], *, folder: Path) -> Project:
     where = f"projects.{name}."
-    key = None
+    key, key_fault = None, None
     if "api_key_file" in section:
         path = folder / Path(section["api_key_file"]).expanduser()
-        key = SecretStr(read_secret(path, what=f"The file of {where}api_key_file"))
+        try:
+            key = SecretStr(read_secret(path, what=f"The file of {where}api_key_file"))
+        except SettingsError as error:
+            key_fault = str(error)
     try:
         field = "base_url"
         base_url = check_base_url(section.get("base_url", DEFAULT_BASE_URL))
@@ -244,6 +275,57 @@ def _project(name: str, section: Mapping[str, str], *, folder: Path) -> Project:
         account=section.get("account", DEFAULT_NAME),
         base_url=base_url,
         api_key=key,
+        key_fault=key_fault,
         lane=Lane(lane) if lane else None,
         verify=verify,
+        max_ids_per_request=section.get("max_ids_per_request"),
+        max_purges_per_hour=section.get("max_purges_per_hour"),
     )
+
+
+def _streams(table: object, *, folder: Path) -> dict[str, Stream]:
+    streams = {}
+    for name, section in _tables(table, kind="streams").items():
+        if not 1 <= len(name) <= _LONGEST_STREAM or not name.isprintable():
+            msg = f"A name in [streams.NAME] must have 1 to {_LONGEST_STREAM} printable characters."
+            raise SettingsError(msg)
+        where = f'streams."{name}".'
+        allowed = {"project", "url", "url_file", "group", "kinds", "principal"}
+        _refuse_unknown(section, allowed=allowed, where=where)
+        kinds = section.get("kinds", list(Kind))
+        if not isinstance(kinds, list) or not kinds or not set(map(str, kinds)) <= set(Kind):
+            msg = f"{where}kinds in the config file is a list of {', '.join(Kind)}; not empty."
+            raise SettingsError(msg)
+        for key, value in section.items():
+            if key != "kinds" and (not isinstance(value, str) or not value):
+                msg = f"{where}{key} in the config file must be text in quotes, and not empty."
+                raise SettingsError(msg)
+        if "principal" in section and not _CODE.fullmatch(section["principal"]):
+            msg = f"{where}principal must be a code of at most 64 letters, digits and `._:-`."
+            raise SettingsError(msg)
+        streams[name] = Stream(
+            name=name,
+            project=section.get("project", DEFAULT_NAME),
+            url=_stream_url(section, where=where, folder=folder),
+            group=section.get("group", "expunge"),
+            kinds=frozenset(Kind(kind) for kind in kinds),
+            principal=section.get("principal"),
+        )
+    return streams
+
+
+def _stream_url(section: Mapping[str, str], *, where: str, folder: Path) -> str | None:
+    if "url" in section and "url_file" in section:
+        msg = f"{where}url and {where}url_file are the same thing; keep one of them."
+        raise SettingsError(msg)
+    url = section.get("url")
+    if "url_file" in section:
+        path = folder / Path(section["url_file"]).expanduser()
+        url = read_secret(path, what=f"The file of {where}url_file")
+    if url is not None:
+        try:
+            check_stream_url(f"{url}#name")
+        except ValueError:
+            msg = f"{where}url must be a server, as in redis://127.0.0.1:6379/0, without a stream."
+            raise SettingsError(msg) from None
+    return url

@@ -5,13 +5,14 @@ Where a value comes from, the first that has it: environment, secret file, confi
 - Secret files: a file named like the setting in lower case (`memos_api_key`) in
   `EXPUNGE_SECRETS_DIR`, systemd's `CREDENTIALS_DIRECTORY` or `/run/secrets`, asked in this order.
 - Config file: TOML, named by `EXPUNGE_CONFIG`; keys are the settings' names in lower case without
-  `EXPUNGE_`, and the tables `[accounts.NAME]` and `[projects.NAME]`.
+  `EXPUNGE_`, and the tables `[accounts.NAME]`, `[projects.NAME]` and `[streams.NAME]`.
 
 `docs/settings.md` has the table of them all.
 """
 
 import os
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Self
@@ -26,6 +27,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from ledger.ceilings import Ceilings
+from ledger.crash_points import parse_rules
+from ledger.doorbell import BROKER_KEYS, BROKER_PREFIX
 from ledger.errors import SettingsError
 from ledger.projects import (
     DEFAULT_BASE_URL,
@@ -36,10 +40,13 @@ from ledger.projects import (
     check_verify,
 )
 from ledger.setting_sources import Layers, read_layers
+from ledger.streams import Stream
 
 __all__ = [
     "SETTLE_MARGIN_SECONDS",
+    "LogLevel",
     "Settings",
+    "Traces",
     "environment_for",
     "environment_name",
     "load_settings",
@@ -48,6 +55,7 @@ __all__ = [
 # A lease must outlast the call it was taken for and the writing down of its outcome.
 SETTLE_MARGIN_SECONDS: Final = 5
 
+_DAY_S: Final = 86_400
 _LEDGER_SCHEMES: Final = ("sqlite", "postgresql", "postgresql+psycopg")
 _REDIS_SCHEMES: Final = ("redis", "rediss")
 
@@ -83,11 +91,32 @@ def _check_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _check_crash_points(rules: str) -> str:
+    parse_rules(rules)
+    return rules
+
+
 def _home() -> Path:
     return Path.home() / ".local" / "share" / "expunge"
 
 
 LedgerUrl = Annotated[str, AfterValidator(_check_ledger_url)]
+
+
+class LogLevel(StrEnum):
+    """How much is logged."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Traces(StrEnum):
+    """Where spans go."""
+
+    OFF = "off"
+    OTLP = "otlp"
 
 
 class Settings(BaseSettings):
@@ -151,6 +180,20 @@ class Settings(BaseSettings):
         description="Read-back policy of requests that name none: `full`, `sample:N` or `none`. "
         "Unset: full for purges and for ids whose user is named, else `sample:50`",
     )
+    max_ids_per_request: int | None = Field(
+        default=None,
+        ge=1,
+        le=1_000_000_000,
+        description="Ids that a request may have of projects that set no ceiling of their own; "
+        "more wait on hold for `expunge release`. Unset: any number",
+    )
+    max_purges_per_hour: int | None = Field(
+        default=None,
+        ge=0,
+        le=1_000_000_000,
+        description="Purges that a project without a ceiling of its own may order in an hour; "
+        "more wait on hold for `expunge release`. Unset: any number",
+    )
     lease_seconds: float = Field(
         default=60,
         ge=6,
@@ -158,7 +201,11 @@ class Settings(BaseSettings):
         description="How long a worker may hold work; more than the call deadline plus 5 s",
     )
     call_deadline_seconds: float = Field(
-        default=30, ge=0.5, le=300, description="Longest time for one call to MemOS, in all"
+        # A drain and its last call end well within the broker's visibility timeout of 300 s.
+        default=30,
+        ge=0.5,
+        le=240,
+        description="Longest time for one call to MemOS, in all",
     )
     max_attempts: int = Field(
         default=8, ge=1, le=100, description="Tries of a call before a person has to look"
@@ -184,6 +231,31 @@ class Settings(BaseSettings):
         le=1024,
         description="Calls that one process has under way at a time. Unset: as the rate asks for",
     )
+    health_address: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        max_length=255,
+        description="Address that a process's health and metrics are served at",
+    )
+    health_port: int | None = Field(
+        default=None,
+        ge=0,
+        le=65535,
+        description="Port of `/livez`, `/readyz` and `/metrics`; 0 takes a free one. Unset: none",
+    )
+    log_level: LogLevel = Field(
+        default=LogLevel.INFO, description="Least level of the log: `debug` to `error`"
+    )
+    traces: Traces = Field(
+        default=Traces.OFF,
+        description="`otlp` sends OpenTelemetry spans where `OTEL_EXPORTER_OTLP_ENDPOINT` says",
+    )
+    crash_points: Annotated[str, AfterValidator(_check_crash_points)] | None = Field(
+        default=None,
+        description="For tests of the service only: where a process crashes on purpose",
+        repr=False,
+    )
+    streams: Mapping[str, Stream] = Field(default_factory=dict, exclude=True, repr=False)
     more_projects: Mapping[str, Project] = Field(default_factory=dict, exclude=True, repr=False)
     more_accounts: Mapping[str, Account] = Field(default_factory=dict, exclude=True, repr=False)
 
@@ -228,6 +300,14 @@ class Settings(BaseSettings):
                 "both must lead to the same one."
             )
             raise ValueError(msg)
+        if self.second_look_seconds > self.redrive_days * _DAY_S:
+            msg = (
+                "EXPUNGE_SECOND_LOOK_SECONDS must not be longer than EXPUNGE_REDRIVE_DAYS: after "
+                "these days nobody knows any more whom to look for; lower the first or raise the "
+                "second."
+            )
+            raise ValueError(msg)
+        self._refuse_shared_keys()
         for project in self.more_projects.values():
             if project.account not in self.accounts:
                 known = ", ".join(sorted(self.accounts))
@@ -236,7 +316,38 @@ class Settings(BaseSettings):
                     f"known are: {known}. Add [accounts.NAME] or correct the name."
                 )
                 raise ValueError(msg)
+        for stream in self.streams.values():
+            own = stream.url in (None, self.redis_url)
+            if own and (stream.name in BROKER_KEYS or stream.name.startswith(BROKER_PREFIX)):
+                msg = (
+                    f'[streams."{stream.name}"] has the name of a key that the doorbell uses in '
+                    "EXPUNGE_REDIS_URL; give the stream another name, or a url of its own."
+                )
+                raise ValueError(msg)
+            if stream.project not in self.projects:
+                known = ", ".join(sorted(self.projects))
+                msg = (
+                    f'[streams."{stream.name}"] names a project that does not exist; known are: '
+                    f"{known}. Add [projects.NAME] or correct the name."
+                )
+                raise ValueError(msg)
         return self
+
+    def _refuse_shared_keys(self) -> None:
+        """One key is one account at MemOS: under two limits of ours it would get both together."""
+        seen: dict[tuple[str, str], Project] = {}
+        for project in self.projects.values():
+            if project.api_key is None:
+                continue
+            key = (project.base_url, project.api_key.get_secret_value())
+            other = seen.setdefault(key, project)
+            if other.account != project.account:
+                msg = (
+                    f"Projects {other.name} and {project.name} have the same API key but different "
+                    f"accounts ({other.account}, {project.account}), so MemOS would get the calls "
+                    "of both limits; give them one account."
+                )
+                raise ValueError(msg)
 
     @property
     def projects(self) -> Mapping[str, Project]:
@@ -255,6 +366,14 @@ class Settings(BaseSettings):
         default = Account(name=DEFAULT_NAME, rate_per_second=self.rate_per_second)
         return MappingProxyType({DEFAULT_NAME: default, **self.more_accounts})
 
+    def ceilings_of(self, project: Project) -> Ceilings:
+        """Give what a project may order without anybody looking at it."""
+        ids, purges = project.max_ids_per_request, project.max_purges_per_hour
+        return Ceilings(
+            max_ids_per_request=self.max_ids_per_request if ids is None else ids,
+            max_purges_per_hour=self.max_purges_per_hour if purges is None else purges,
+        )
+
     def origins(self) -> dict[str, str]:
         """Tell for each field: `environment`, `secret file`, `config file` or `default`."""
         return {name: self._origins.get(name, "default") for name in setting_fields()}
@@ -262,7 +381,9 @@ class Settings(BaseSettings):
 
 def setting_fields() -> list[str]:
     """Give the names of the fields that can be set one by one, in the order of the docs."""
-    return [name for name in Settings.model_fields if not name.startswith("more_")]
+    return [
+        name for name in Settings.model_fields if name != "streams" and not name.startswith("more_")
+    ]
 
 
 def environment_name(field: str) -> str:

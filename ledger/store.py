@@ -4,29 +4,40 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
-from ledger import leases, views
+from ledger import control, dead_letters, leases, pauses, views
 from ledger.advance import ReadbackPolicy, advance
 from ledger.claims import claim
 from ledger.clock import wall_us
+from ledger.dead_letters import DeadChunk, DeadLetters
 from ledger.engine import Database
 from ledger.errors import RequestError
+from ledger.filters import Filter
+from ledger.finish import Ended
 from ledger.header import make_header
+from ledger.host import require_local, require_locks
 from ledger.intake import Intake
 from ledger.keys import Keys
 from ledger.macs import Macs
-from ledger.migrate import check_schema
-from ledger.model import Order, RequestView
-from ledger.pauses import Pause, pauses, resume_project
+from ledger.many import take_many
+from ledger.migrate import check_schema, require_schema
+from ledger.model import Order, Receipt, RequestView
+from ledger.parked import ParkedMessage, UnusableMessage, list_parked, park_messages
+from ledger.pauses import Pause
 from ledger.postpone import postpone
+from ledger.probes import Probe, ProbeRefused, book_probe, may_probe, record_probe
+from ledger.purge_rate import count_purges
 from ledger.record import record
+from ledger.redrive import redrive
+from ledger.redrive_chunks import Pace
 from ledger.registry import account_of, register
-from ledger.states import Kind, RequestState
+from ledger.stops import halts
 from ledger.sweep import Swept, follow_clock, sweep
 from ledger.tasks import Claim, Settlement
 
 __all__ = ["Ledger"]
 
 _MOST_IDS_PER_CHUNK = 1_000
+_MOST_PURGES = 100_000
 _NS = 1_000_000_000
 
 
@@ -51,12 +62,13 @@ class Ledger:
             keys: The order and the pseudonym key.
 
         Raises:
-            LedgerError: The database does not answer.
+            LedgerError: The database does not answer, or is a file that several hosts share.
             SchemaError: It has no tables, or those of another release.
             SettingsError: The URL is none.
         """
         database = Database(url)
         try:
+            require_local(database)
             check_schema(database)
             follow_clock(database)
         except BaseException:
@@ -96,6 +108,24 @@ class Ledger:
             lambda conn: register(conn, projects=projects, rates=rates, decides=decides)
         )
 
+    def require_locks(self) -> None:
+        """Refuse a file whose locks keep no other process out (`ledger.host`); takes 50 ms."""
+        require_locks(self._database)
+
+    def check_schema(self) -> None:
+        """Make sure that the tables are still this release's; cheap enough for every few seconds.
+
+        Raises:
+            SchemaError: The ledger was migrated meanwhile; it names both revisions.
+            LedgerError: The database did not answer.
+        """
+        check_schema(self._database)
+
+    @property
+    def turned(self) -> float:
+        """When a transaction last ended, well or not: seconds of `time.monotonic()`."""
+        return self._database.turned
+
     # -- ways in ----------------------------------------------------------------------------------
 
     def begin(self, order: Order, *, chunk_size: int) -> Intake:
@@ -109,14 +139,36 @@ class Ledger:
             RequestError: A field is out of bounds, or the project is unknown.
             ConflictError: The idempotency key was used for another order.
         """
-        if not 1 <= chunk_size <= _MOST_IDS_PER_CHUNK:
-            msg = f"The chunk size must be 1 to {_MOST_IDS_PER_CHUNK} ids; see EXPUNGE_CHUNK_SIZE."
-            raise RequestError(msg)
+        _check_chunk_size(chunk_size)
         account = self._database.read(lambda conn: account_of(conn, order.project))
         header = make_header(
             order, account=account, chunk_size=chunk_size, macs=self._macs, now_us=wall_us()
         )
         return Intake(self._database, self._macs, header)
+
+    def take_many(
+        self, orders: Sequence[tuple[Order, Sequence[str]]], *, chunk_size: int
+    ) -> list[Receipt | RequestError]:
+        """Take many small requests in, with one answer each (`ledger.many`).
+
+        Args:
+            orders: What is asked for, each with its memory ids; a purge has none.
+            chunk_size: Most ids per call, 1 to 1,000.
+
+        Raises:
+            RequestError: The chunk size is out of bounds; what is wrong with one order is its
+                answer.
+            SchemaError: The ledger was migrated meanwhile; nothing was taken in.
+            LedgerError: The ledger did not confirm; what has a key may be handed in again.
+        """
+        _check_chunk_size(chunk_size)
+        self._database.read(require_schema)
+        return take_many(self._database, self._macs, orders, chunk_size=chunk_size)
+
+    def park_messages(self, messages: Sequence[UnusableMessage]) -> list[str]:
+        """Write down messages that cannot be an order (`ledger.parked`); gives their ids."""
+        self._database.read(require_schema)
+        return self._database.write_bulk(lambda conn: park_messages(conn, self._macs, messages))
 
     # -- looking ----------------------------------------------------------------------------------
 
@@ -127,25 +179,155 @@ class Ledger:
     def list_requests(
         self,
         *,
-        state: RequestState | None = None,
-        project: str | None = None,
-        kind: Kind | None = None,
+        filter: Filter = Filter(),  # noqa: A002, B008 - the word of all commands; frozen
         limit: int = 50,
     ) -> list[RequestView]:
-        """Show the newest `limit` requests that match, newest first."""
+        """Show the newest `limit` requests that match, newest first (`ledger.filters`)."""
         return self._database.read(
-            lambda conn: views.list_requests(
-                conn, state=state, project=project, kind=kind, limit=limit
-            )
+            lambda conn: views.list_requests(conn, matching=filter, limit=limit)
         )
+
+    def count_requests(self, *, filter: Filter = Filter()) -> int:  # noqa: A002, B008 - as above
+        """Count the requests that match."""
+        return self._database.read(lambda conn: views.count_requests(conn, matching=filter))
+
+    def find_requests(self, *, filter: Filter) -> list[str]:  # noqa: A002 - as above
+        """Give the ids of all requests that match now, newest first: 90 bytes of memory each."""
+        return views.find_requests(self._database, matching=filter)
+
+    def recent_purges(self, project: str) -> int:
+        """Count the purges of a project in the last hour (`ledger.purge_rate`); 100,000 at most."""
+        return self._database.read(
+            lambda conn: count_purges(conn, project, now_us=wall_us(), most=_MOST_PURGES)
+        )
+
+    def list_parked(self, *, limit: int = 50) -> list[ParkedMessage]:
+        """Show the newest `limit` parked messages, newest first (`ledger.parked`)."""
+        return self._database.read(lambda conn: list_parked(conn, limit=limit))
 
     def pauses(self) -> list[Pause]:
         """List what stands still and why (`ledger.pauses`)."""
-        return self._database.read(lambda conn: pauses(conn, self._database))
+        return self._database.read(lambda conn: pauses.pauses(conn, self._database))
 
-    def resume_project(self, name: str, *, principal: str) -> bool:
-        """Let a stopped project go on; False when it was not stopped (`ledger.pauses`)."""
-        return self._database.write(lambda conn: resume_project(conn, name, principal=principal))
+    def pause_project(self, name: str, *, principal: str, reason: str) -> bool:
+        """Let nothing more of a project depart; False when it was paused (`ledger.pauses`)."""
+        return self._database.write(
+            lambda conn: pauses.pause_project(
+                conn, self._database, name, principal=principal, reason=reason
+            )
+        )
+
+    def pause_account(self, name: str, *, principal: str, reason: str) -> bool:
+        """Let nothing more of an account depart; False when it was paused (`ledger.pauses`)."""
+        return self._database.write(
+            lambda conn: pauses.pause_account(
+                conn, self._database, name, principal=principal, reason=reason
+            )
+        )
+
+    def resume_project(self, name: str, *, principal: str, reason: str | None = None) -> bool:
+        """Let a stopped project go on; False when it did not stand still (`ledger.pauses`)."""
+        return self._database.write(
+            lambda conn: pauses.resume_project(
+                conn, self._database, name, principal=principal, reason=reason
+            )
+        )
+
+    def resume_account(self, name: str, *, principal: str, reason: str | None = None) -> bool:
+        """Let an account go on; False when it did not stand still (`ledger.pauses`)."""
+        return self._database.write(
+            lambda conn: pauses.resume_account(
+                conn, self._database, name, principal=principal, reason=reason
+            )
+        )
+
+    # -- changing one's mind ----------------------------------------------------------------------
+
+    def hold(self, request_id: str, *, principal: str, reason: str) -> bool:
+        """Let nothing more of a request depart; False when it was held (`ledger.control`)."""
+        return control.hold(self._database, request_id, principal=principal, reason=reason)
+
+    def release(self, request_id: str, *, principal: str, reason: str | None = None) -> bool:
+        """Let a held request go on; False when it was not held (`ledger.control`)."""
+        return control.release(self._database, request_id, principal=principal, reason=reason)
+
+    def cancel(
+        self,
+        request_id: str,
+        *,
+        principal: str,
+        reason: str,
+        policy: ReadbackPolicy = ReadbackPolicy(),  # noqa: B008 - frozen
+    ) -> bool:
+        """Send nothing more of a request, for good; False when it was cancelled before.
+
+        See `ledger.control`. `policy` says how what was delivered is read back.
+        """
+        return control.cancel(
+            self._database,
+            self._macs,
+            request_id,
+            principal=principal,
+            reason=reason,
+            policy=policy,
+        )
+
+    # -- dead letters ------------------------------------------------------------------------------
+
+    def dead_letters(
+        self,
+        *,
+        filter: Filter = Filter(),  # noqa: A002, B008 - as above
+        limit: int = 50,
+    ) -> list[DeadLetters]:
+        """List the dead letters of the newest `limit` requests that match and have some.
+
+        One for each request and reason (`ledger.dead_letters`).
+        """
+        return self._database.read(
+            lambda conn: dead_letters.list_dead(conn, matching=filter, limit=limit)
+        )
+
+    def show_dead(
+        self, request_id: str, *, limit: int = 50, reveal_to: str | None = None
+    ) -> list[DeadChunk]:
+        """Show the first dead letters of a request by number; raises NotFoundError without it.
+
+        Their ids are in it only with `reveal_to`, the name of whoever sees them, which an event
+        records (`ledger.dead_letters`).
+        """
+        if reveal_to is None:
+            return dead_letters.show_dead(self._database, request_id, limit=limit)
+        return dead_letters.reveal_dead(
+            self._database, request_id, limit=limit, principal=reveal_to
+        )
+
+    def redrive(
+        self,
+        request_id: str,
+        *,
+        principal: str,
+        reason: str,
+        redrive_days: float = 14.0,
+        pace: Pace | None = None,
+    ) -> bool:
+        """Open the next generation of a request for its dead letters (`ledger.redrive`).
+
+        False when a redrive of it was under way. One `pace` may go from request to request.
+        """
+        return redrive(
+            self._database,
+            self._macs,
+            request_id,
+            principal=principal,
+            reason=reason,
+            redrive_days=redrive_days,
+            pace=pace or Pace(),
+        )
+
+    def discard(self, request_id: str, *, principal: str, reason: str) -> bool:
+        """Give a request's dead letters up; False when it has none (`ledger.dead_letters`)."""
+        return dead_letters.discard(self._database, request_id, principal=principal, reason=reason)
 
     # -- the way out ------------------------------------------------------------------------------
 
@@ -160,6 +342,10 @@ class Ledger:
             lease_ns=int(lease_s * _NS),
         )
 
+    def halts(self) -> dict[str, int]:
+        """Tell since when claims are halted, by account and project (`ledger.stops`)."""
+        return self._database.read(halts)
+
     def postpone(self, account: str, *, by_ns: int) -> None:
         """Move an account's next slot, after a call that departed late (`ledger.postpone`)."""
         self._database.write(lambda conn: postpone(conn, account, by_ns=by_ns))
@@ -168,9 +354,38 @@ class Ledger:
         """Write outcomes (`ledger.record`); gives requests to `advance`."""
         return record(self._database, self._macs, settlements)
 
-    def advance(self, request_id: str, *, policy: ReadbackPolicy) -> None:
-        """Take a request to its next state (`ledger.advance`)."""
-        advance(self._database, self._macs, request_id, policy=policy)
+    def advance(self, request_id: str, *, policy: ReadbackPolicy) -> Ended | None:
+        """Take a request to its next state (`ledger.advance`); says how it ended, if it did."""
+        return advance(self._database, self._macs, request_id, policy=policy)
+
+    # -- probes -----------------------------------------------------------------------------------
+
+    def book_probe(self, project: str, *, principal: str, lead_s: float) -> Probe | ProbeRefused:
+        """Book one slot for a harmless call and record the intent (`ledger.probes`)."""
+        return book_probe(self._database, project, principal=principal, lead_s=lead_s)
+
+    def may_probe(self, probe: Probe) -> bool:
+        """Say whether a booked call may still be made (`ledger.probes`)."""
+        return may_probe(self._database, probe)
+
+    def record_probe(
+        self,
+        probe: Probe,
+        *,
+        outcome: str,
+        reason: str,
+        http_status: int | None = None,
+        code: int | None = None,
+    ) -> None:
+        """Write what came of a probe (`ledger.probes`)."""
+        record_probe(
+            self._database,
+            probe,
+            outcome=outcome,
+            reason=reason,
+            http_status=http_status,
+            code=code,
+        )
 
     # -- duties -----------------------------------------------------------------------------------
 
@@ -185,3 +400,9 @@ class Ledger:
     def beat(self, *, process: str, role: str) -> None:
         """Write that a process is alive (`ledger.leases`)."""
         leases.beat(self._database, process=process, role=role)
+
+
+def _check_chunk_size(chunk_size: int) -> None:
+    if not 1 <= chunk_size <= _MOST_IDS_PER_CHUNK:
+        msg = f"The chunk size must be 1 to {_MOST_IDS_PER_CHUNK} ids; see EXPUNGE_CHUNK_SIZE."
+        raise RequestError(msg)

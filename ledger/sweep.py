@@ -6,16 +6,21 @@ Every part is safe to run at any time and from several processes.
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Table, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, Row, Table, func, or_, select, true, update
 
 from ledger.advance import ReadbackPolicy, advance
 from ledger.checks import may_delete
 from ledger.clock import wall_us
 from ledger.counting import Tally
+from ledger.crash_points import reached
 from ledger.engine import Database
 from ledger.events import EventType, append
+from ledger.finish import Ended
+from ledger.host import require_own_clock
+from ledger.hunt import ripe
 from ledger.macs import Macs
-from ledger.release import release_chunks
+from ledger.redrive import abandoned, resume_redrive
+from ledger.release import note_returned, park_chunks, release_chunks
 from ledger.schema import (
     FOREVER_NS,
     account,
@@ -33,6 +38,8 @@ __all__ = ["Swept", "follow_clock", "sweep"]
 
 _LAPSED_AT_ONCE: Final = 200
 _REQUESTS_AT_ONCE: Final = 100
+_FARTHEST_APART_S: Final = 60.0
+_GOLDEN: Final = (5**0.5 - 1) / 2
 _RECEIVING_FOR_US: Final = 24 * 3_600 * 1_000_000
 
 
@@ -45,11 +52,13 @@ class Swept:
         silent_s: Seconds since any worker claimed for an account that has work waiting; how long
             the doorbell has gone unanswered.
         lapsed: Leases that had run out and were taken back.
+        ended: Requests that came to their end in this sweep.
     """
 
     due: bool
     silent_s: float
     lapsed: int
+    ended: tuple[Ended, ...] = ()
 
 
 def sweep(database: Database, macs: Macs, *, max_attempts: int, policy: ReadbackPolicy) -> Swept:
@@ -61,27 +70,44 @@ def sweep(database: Database, macs: Macs, *, max_attempts: int, policy: Readback
     follow_clock(database)
     lapsed = 0
     while some := database.write(lambda conn: _lapse(conn, database, max_attempts)):
+        reached("sweep.after_commit")
         lapsed += some
+    for request_id in database.read(lambda conn: abandoned(conn, limit=_REQUESTS_AT_ONCE)):
+        resume_redrive(database, macs, request_id)
     for request_id in database.write(_open_scheduled) + database.read(_releasing):
         release_chunks(database, request_id)
+    for request_id in database.read(_unparked):
+        park_chunks(database, request_id)
     database.write(_cancel_stale)
-    for request_id in database.read(_stuck):
+    ended = [
         advance(database, macs, request_id, policy=policy)
+        for request_id in (*database.read(_withdrawing), *database.read(_stuck))
+    ]
     due, silent = database.read(lambda conn: _waiting(conn, database))
-    return Swept(due=due, silent_s=silent, lapsed=lapsed)
+    return Swept(
+        due=due,
+        silent_s=silent,
+        lapsed=lapsed,
+        ended=tuple(one for one in ended if one is not None),
+    )
 
 
 def follow_clock(database: Database) -> None:
     """Start anew when the ledger's clock did (SQLite after a reboot): no reading of before counts.
 
     Leases lapse, retries are due at once, and the first slot is one interval from now.
+
+    Raises:
+        OtherHostError: It did not start anew: another host set its own clock into the ledger.
     """
     known = database.read(lambda conn: conn.execute(select(clock.c.source)).scalar_one())
     if known != database.clock.source:
         database.write(lambda conn: _follow_clock(conn, database))
+    database.followed = database.clock.source
 
 
 def _follow_clock(conn: Connection, database: Database) -> None:
+    require_own_clock(conn, database)
     known = conn.execute(select(clock.c.source)).scalar_one()
     if known == database.clock.source:
         return
@@ -95,10 +121,13 @@ def _follow_clock(conn: Connection, database: Database) -> None:
         )
     conn.execute(
         update(account).values(
-            next_slot_ns=now + account.c.interval_ns, paused_until_ns=0, claimed_ns=now
+            next_slot_ns=now + account.c.interval_ns,
+            paused_until_ns=0,
+            claimed_ns=now,
+            halted_ns=0,
         )
     )
-    conn.execute(update(project).values(open_until_ns=0))
+    conn.execute(update(project).values(open_until_ns=0, halted_ns=0))
     conn.execute(update(lease).values(until_ns=0))
     conn.execute(update(clock).values(source=database.clock.source))
 
@@ -127,15 +156,21 @@ def _lapse(conn: Connection, database: Database, max_attempts: int) -> int:
             "last_reason": "lease_lapsed",
         }
         if table is chunk:
-            values["doubtful"] = 1
+            values |= {"doubtful": 1, "due_ns": _apart_ns(row, now)}
             if row.burnt + 1 >= max_attempts:
                 # It may be what kills the workers: no endless loop.
-                values["state"] = ChunkState.DEAD
+                values |= {"state": ChunkState.DEAD, "due_ns": 0}
                 tally.move(row.request_id, row.n, out_of="pending", into="unknown")
                 dead += 1
         elif row.burnt + 1 >= max_attempts:
             values |= {"state": "done", "sight": "unknown"}
         conn.execute(update(table).where(table.c.id == row.id).values(values))
+        tally.add(row.request_id, "attempts")
+        if table is chunk and values["state"] == "due":
+            tally.add(row.request_id, "retried")
+    tally.apply(conn)
+    # After the requests, as `record` does: a late outcome may be closing the same attempt.
+    for table, row in lapsed:
         which = attempt.c.chunk_id if table is chunk else attempt.c.readback_id
         conn.execute(
             update(attempt)
@@ -147,13 +182,24 @@ def _lapse(conn: Connection, database: Database, max_attempts: int) -> int:
             )
             .values(outcome="unknown", reason="lease_lapsed")
         )
-        tally.add(row.request_id, "attempts")
-        if table is chunk and values["state"] == "due":
-            tally.add(row.request_id, "retried")
-    tally.apply(conn)
+    reached("sweep.before_commit")
+    note_returned(conn, {row.request_id for _, row in lapsed})
     if lapsed:
         append(conn, EventType.LEASES_LAPSED, {"calls": len(lapsed), "given_up": dead})
     return len(lapsed)
+
+
+def _apart_ns(row: Row[Any], now: int) -> int:
+    """Say when a chunk is due again after its lease has lapsed; 0 is at once.
+
+    What was under way together comes back together at first. If one of them kills its process each
+    time, the others must not be given up with it: from the second time on they come back apart, as
+    evenly as multiples of the golden ratio lie, and farther apart each time.
+    """
+    if not row.burnt:
+        return 0
+    seconds = min(_FARTHEST_APART_S, 2.0**row.burnt)
+    return now + int(seconds * 1e9 * (row.id * _GOLDEN % 1.0))
 
 
 def _open_scheduled(conn: Connection) -> list[str]:
@@ -165,6 +211,9 @@ def _open_scheduled(conn: Connection) -> list[str]:
                 request.c.state == RequestState.SCHEDULED,
                 request.c.finished_at.is_(None),
                 request.c.not_before <= now,
+                # A held one waits for its release, whatever its time; a cancelled one ends.
+                request.c.held == 0,
+                request.c.cancelling == 0,
             )
             .limit(_REQUESTS_AT_ONCE)
             .with_for_update(key_share=True, skip_locked=True)
@@ -182,12 +231,55 @@ def _open_scheduled(conn: Connection) -> list[str]:
 def _releasing(conn: Connection) -> list[str]:
     return list(
         conn.execute(
+            select(request.c.id).where(*_misplaced(held=0)).limit(_REQUESTS_AT_ONCE)
+        ).scalars()
+    )
+
+
+def _unparked(conn: Connection) -> list[str]:
+    """Held requests of which a chunk may stand in line."""
+    return list(
+        conn.execute(
+            select(request.c.id).where(*_misplaced(held=1)).limit(_REQUESTS_AT_ONCE)
+        ).scalars()
+    )
+
+
+def _misplaced(*, held: int) -> list[ColumnElement[bool]]:
+    return [
+        request.c.finished_at.is_(None),
+        request.c.state.in_((RequestState.OPEN, RequestState.VERIFYING)),
+        request.c.releasing == 1,
+        request.c.held == held,
+        request.c.cancelling == 0,
+    ]
+
+
+def _withdrawing(conn: Connection) -> list[str]:
+    """Cancelled requests of which something is still to be taken out of the line."""
+    due = (
+        select(chunk.c.id)
+        .where(chunk.c.request_id == request.c.id, chunk.c.state == ChunkState.DUE)
+        .exists()
+    )
+    idle_probe = (
+        select(readback.c.id)
+        .where(
+            readback.c.request_id == request.c.id,
+            readback.c.state == "due",
+            readback.c.purpose == "probe",
+        )
+        .exists()
+    )
+    return list(
+        conn.execute(
             select(request.c.id)
             .where(
-                request.c.state == RequestState.OPEN,
                 request.c.finished_at.is_(None),
-                request.c.releasing == 1,
-                request.c.held == 0,
+                request.c.state != RequestState.RECEIVING,
+                request.c.cancelling == 1,
+                # One that was scheduled has nothing under way, so it only has to end.
+                or_(request.c.state == RequestState.SCHEDULED, due, idle_probe),
             )
             .limit(_REQUESTS_AT_ONCE)
         ).scalars()
@@ -247,8 +339,10 @@ def _stuck(conn: Connection) -> list[str]:
             .where(
                 request.c.state.in_((RequestState.OPEN, RequestState.VERIFYING)),
                 request.c.finished_at.is_(None),
-                or_(request.c.state == RequestState.VERIFYING, probed, ~underway),
-                ~reading,
+                or_(
+                    ripe(request.c.id),
+                    or_(request.c.state == RequestState.VERIFYING, probed, ~underway) & ~reading,
+                ),
             )
             .limit(_REQUESTS_AT_ONCE)
         ).scalars()
@@ -272,7 +366,14 @@ def _waiting(conn: Connection, database: Database) -> tuple[bool, float]:
         select(func.min(account.c.claimed_ns))
         .select_from(account)
         .join(project, true())
-        .where(account.c.paused_until_ns <= now, project.c.paused == 0, due)
+        .where(
+            account.c.paused == 0,
+            account.c.paused_until_ns <= now,
+            project.c.paused == 0,
+            # A project that rests is nobody's fault: its work counts as waiting afterwards.
+            project.c.open_until_ns <= now,
+            due,
+        )
     ).scalar()
     if claimed is None:
         return False, 0.0

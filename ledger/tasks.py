@@ -33,6 +33,9 @@ class Task:
         burnt: Calls before this one that count against the limit of attempts.
         doubtful: An earlier call may have been applied.
         sightings: How often a read-back found something of the chunk still there.
+        claimed_ns: The ledger's clock at the claim: what was stopped since must not depart.
+        strikes: Rests in a row that the account had before.
+        trial: It goes alone, to see whether MemOS is back; failing again uses up no attempt.
         probe: The read is to settle a doubt, not to verify.
         ids: The chunk's ids, or the one id to read; empty for purges and lists.
         page: Page of the list.
@@ -56,6 +59,9 @@ class Task:
     sightings: int
     subject: str | None
     ids: tuple[str, ...]
+    claimed_ns: int = 0
+    strikes: int = 0
+    trial: bool = False
     probe: bool = False
     page: int = 1
     seen: frozenset[str] = frozenset()
@@ -101,7 +107,9 @@ class Retry:
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Send the chunk's two halves instead: somewhere in it is an id that MemOS does not take."""
+    """Send the chunk's halves instead; `hunt`: for in it is an id that MemOS does not take."""
+
+    hunt: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +157,7 @@ class Settlement:
         took_us: Microseconds from departure to the end of the answer.
         pause_account_s: Stop all traffic of the account for so long.
         pause_project: Stop the project until an operator resumes it, for this reason.
-        rest_project_s: Stop the project for so long; it goes on by itself.
+        outage: MemOS could not be reached or was not able to answer: counts for the breaker.
     """
 
     task: Task
@@ -161,4 +169,4 @@ class Settlement:
     took_us: int = 0
     pause_account_s: float | None = None
     pause_project: str | None = None
-    rest_project_s: float | None = None
+    outage: bool = False

@@ -12,4 +12,6 @@ def insert_missing(conn: Connection, table: Table, **values: Any) -> bool:  # no
     """Insert a row unless its key is taken; says whether it was inserted."""
     insert = sqlite.insert if conn.dialect.name == "sqlite" else postgresql.insert
     statement = insert(table).values(**values).on_conflict_do_nothing()
-    return conn.execute(statement).rowcount == 1
+    # Without the option psycopg's count of an INSERT is thrown away, and -1 stands for it.
+    done = conn.execute(statement, execution_options={"preserve_rowcount": True})
+    return done.rowcount == 1

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Self
 import httpx
 
 from memos_api.calls import Call, delete_call, list_call, read_call
-from memos_api.departure import CURRENT, Departure, ResendRefusedError
+from memos_api.departure import CURRENT, Departure, KeptBackError, ResendRefusedError
 from memos_api.outcomes import Answer, Outcome, judge
 from memos_api.readback import Listing, Sight, listing_from, sight_from
-from memos_api.transport import build_http_client
+from memos_api.transport import build_http_client, connect_trouble
 
 if TYPE_CHECKING:
     import ssl
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Call", "MemosClient", "Reply", "delete_call", "list_call", "read_call"]
 
 _OK = 200
+_MISSING = frozenset({"http_404", "http_410"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +130,8 @@ class MemosClient:
         Args:
             call: Encoded before.
             leaves: Called when the call has its connection and departs, which is later than now
-                when one has to be made first; not called when it never gets one.
+                when one has to be made first; not called when it never gets one. It may raise
+                KeptBackError to keep the call from departing (outcome *not applied*, `kept_back`).
 
         Raises:
             RuntimeError: The client is not open.
@@ -150,10 +152,13 @@ class MemosClient:
             failure = _failed(departure, "deadline")
         except _BodyTooLargeError:
             failure = _local(Outcome.UNKNOWN, "body_over_cap")
+        except KeptBackError:
+            departure.drop_connection()
+            failure = _local(Outcome.NOT_APPLIED, "kept_back")
         except ResendRefusedError:
             failure = _local(Outcome.UNKNOWN, "resend_refused")
-        except Exception:  # noqa: BLE001  # an intent is on record: whatever it was, it gets an outcome
-            failure = _failed(departure, "no_answer")
+        except Exception as error:  # noqa: BLE001  # an intent is on record: it gets an outcome
+            failure = _failed(departure, "no_answer", error)
         else:
             return _read(call, status, headers, body, time.monotonic() - started)
         finally:
@@ -206,10 +211,11 @@ def _local(outcome: Outcome, reason: str) -> Answer:
     return Answer(outcome=outcome, code=None, http_status=None, retry_after_s=None, reason=reason)
 
 
-def _failed(departure: Departure, reason: str) -> Answer:
+def _failed(departure: Departure, reason: str, error: Exception | None = None) -> Answer:
     if departure.surely_not_sent:
         return _local(
-            Outcome.NOT_APPLIED, "connect_deadline" if reason == "deadline" else "connect"
+            Outcome.NOT_APPLIED,
+            "connect_deadline" if reason == "deadline" else connect_trouble(error),
         )
     return _local(Outcome.UNKNOWN, reason)
 
@@ -229,7 +235,7 @@ def _read(call: Call, status: int, headers: dict[str, str], body: bytes, seconds
         sight = sight_from(answer, judged.document, memory_id=call.memory_id)
         if sight is Sight.UNKNOWN and answer.outcome is Outcome.ACKNOWLEDGED:
             answer = _malformed(answer)
-        elif answer.outcome is Outcome.PAUSE_PROJECT and answer.reason == "http_404":
+        elif answer.outcome is Outcome.PAUSE_PROJECT and answer.reason in _MISSING:
             # A by-id address may be missing because the id is: no reason to stop the project.
             answer = replace(answer, outcome=Outcome.UNKNOWN)
         return Reply(answer=answer, sight=sight, seconds=seconds)

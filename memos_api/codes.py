@@ -163,6 +163,12 @@ STATUSES: tuple[tuple[range, Rule], ...] = (
     (range(403, 406), _rule(Outcome.PAUSE_PROJECT, "forbidden, no such path or method", "address")),
     (range(407, 408), _rule(Outcome.PAUSE_PROJECT, "proxy wants a login", "configuration")),
     (range(408, 409), _rule(Outcome.UNKNOWN, "request timeout", "may have been applied")),
+    (
+        range(410, 411),
+        _rule(
+            Outcome.PAUSE_PROJECT, "the path is gone", "an id that is gone has a code of its own"
+        ),
+    ),
     (range(413, 414), _rule(Outcome.TOO_LARGE, "body too large", "halve")),
     (range(425, 426), _rule(Outcome.UNKNOWN, "too early", "sent again")),
     (range(429, 430), _rule(Outcome.BACK_OFF, "over the rate", "refused before it was read")),

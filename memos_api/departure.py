@@ -15,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
-__all__ = ["CURRENT", "Departure", "ResendRefusedError", "Stage", "trace_departures"]
+__all__ = [
+    "CURRENT",
+    "Departure",
+    "KeptBackError",
+    "ResendRefusedError",
+    "Stage",
+    "trace_departures",
+]
 
 
 class Stage(StrEnum):
@@ -33,21 +41,32 @@ class ResendRefusedError(Exception):
     """The transport wanted to send one call a second time, without a slot for it."""
 
 
+class KeptBackError(Exception):
+    """Raised by whoever is told that a call departs: it must not. Not a byte of it is sent."""
+
+
 class Departure:
     """One call on its way; filled in by the trace signals of the transport."""
 
-    __slots__ = ("_leaves", "connections", "stage")
+    __slots__ = ("_leaves", "connections", "made", "stage")
 
     def __init__(self, leaves: Callable[[], None] | None = None) -> None:
         """Start with nothing seen; *leaves* is called when the call has its connection."""
         self.stage = Stage.UNSEEN
         self.connections = 0
+        self.made: asyncio.Protocol | None = None
         self._leaves = leaves
 
     @property
     def surely_not_sent(self) -> bool:
         """Whether the call was still without a connection (queue, DNS, connect, TLS)."""
         return self.stage in {Stage.QUEUED, Stage.CONNECTING}
+
+    def drop_connection(self) -> None:
+        """Close the connection that was made for this call, which was kept back."""
+        transport = getattr(self.made, "transport", None)
+        if transport is not None:
+            transport.abort()
 
     def take_connection(self, stage: Stage) -> None:
         """Note the one connection this call may have.

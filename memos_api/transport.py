@@ -5,18 +5,18 @@ from __future__ import annotations
 import functools
 import logging
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from memos_api.departure import trace_departures
+from memos_api.departure import CURRENT, trace_departures
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["KEEP_ALIVE_S", "build_http_client", "tls_context"]
+__all__ = ["KEEP_ALIVE_S", "build_http_client", "connect_trouble", "tls_context"]
 
 KEEP_ALIVE_S = 4.0
 """Idle seconds until we drop a connection: below the 5 s of uvicorn, the shortest of the common
@@ -35,6 +35,24 @@ class _NoAddresses(logging.Filter):
 _NO_ADDRESSES = _NoAddresses()
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Tells each call which connection was made for it.
+
+    A call that is kept back at its departure has to close it: aiohttp 3.14 forgets one when the
+    signal that it was made raises.
+    """
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        *rest: Any,  # noqa: ANN401  # as aiohttp has them
+    ) -> aiohttp.client_proto.ResponseHandler:
+        made = await super()._create_connection(req, *rest)
+        if (departure := CURRENT.get(None)) is not None:
+            departure.made = made
+        return made
+
+
 @functools.cache
 def tls_context() -> ssl.SSLContext:
     """Give the process's one TLS context: certificates and host names are checked.
@@ -42,6 +60,20 @@ def tls_context() -> ssl.SSLContext:
     Making one costs tens of milliseconds and megabytes, so all clients share it.
     """
     return httpx.create_ssl_context(verify=True, trust_env=False)
+
+
+def connect_trouble(error: BaseException | None) -> str:
+    """Say in a word why a connection was not made: `dns`, `tls` or, for all else, `connect`.
+
+    The first two last until a person mends a name or a certificate, the third may pass.
+    """
+    while error is not None:
+        if isinstance(error, aiohttp.ClientConnectorDNSError):
+            return "dns"
+        if isinstance(error, aiohttp.ClientSSLError):
+            return "tls"
+        error = error.__cause__
+    return "connect"
 
 
 def build_http_client(
@@ -61,9 +93,7 @@ def build_http_client(
     logging.getLogger("httpx").addFilter(_NO_ADDRESSES)  # the same object twice is added once
     context = tls or tls_context()
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=in_flight, ssl=context, keepalive_timeout=KEEP_ALIVE_S
-        ),
+        connector=_Connector(limit=in_flight, ssl=context, keepalive_timeout=KEEP_ALIVE_S),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         timeout=aiohttp.ClientTimeout(),

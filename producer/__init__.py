@@ -8,6 +8,7 @@ A request is recorded in the ledger before the call returns; nothing else can lo
 """
 
 from ledger.model import Receipt, RequestView
+from producer.many import SmallRequest
 from producer.submit import Producer, WaitTimeoutError
 
-__all__ = ["Producer", "Receipt", "RequestView", "WaitTimeoutError"]
+__all__ = ["Producer", "Receipt", "RequestView", "SmallRequest", "WaitTimeoutError"]

@@ -1,8 +1,9 @@
 """What a producer needs of the ledger; `ledger.Ledger` has it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
+from ledger.errors import RequestError
 from ledger.model import Order, Receipt, RequestView
 
 __all__ = ["Intaking", "Store"]
@@ -21,5 +22,8 @@ class Store(Protocol):
 
     def register(self, *, projects: Mapping[str, str], rates: Mapping[str, float]) -> None: ...  # noqa: D102
     def begin(self, order: Order, *, chunk_size: int) -> Intaking: ...  # noqa: D102
+    def take_many(  # noqa: D102
+        self, orders: Sequence[tuple[Order, Sequence[str]]], *, chunk_size: int
+    ) -> list[Receipt | RequestError]: ...
     def status(self, request_id: str) -> RequestView: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102

@@ -2,17 +2,20 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from types import TracebackType
 from typing import Final, Self
 
-from ledger.errors import ExpungeError, LedgerError, RequestError
+from ledger.crash_points import arm
+from ledger.errors import ExpungeError, LedgerError, RequestError, UnknownProjectError
 from ledger.model import Order, Receipt, RequestView
 from ledger.settings import Settings, load_settings
 from ledger.states import FINAL_REQUEST_STATES, Kind, Lane
+from ledger.tracing import span
 from producer.bell import Bell, DoorBell
+from producer.many import SmallRequest
 from producer.store import Intaking, Store
 
 __all__ = ["Producer", "WaitTimeoutError"]
@@ -80,6 +83,7 @@ class Producer:
             LedgerError: The ledger cannot be reached; SchemaError when it has to be migrated first.
         """
         self._bell.start()
+        arm(self._settings.crash_points, home=self._settings.home)
         store = self._given
         if store is None:
             # Imported here: SQLAlchemy takes its time, and those who only look at help need none.
@@ -90,12 +94,7 @@ class Producer:
             store = Ledger.open(self._settings.ledger_url, keys=keys)
         self._store = store
         try:
-            store.register(
-                projects={
-                    project.name: project.account for project in self._settings.projects.values()
-                },
-                rates={one.name: one.rate_per_second for one in self._settings.accounts.values()},
-            )
+            self._register(store)
         except BaseException:
             self._close_store()
             raise
@@ -273,6 +272,52 @@ class Producer:
         )
         return self._hand_in(order, None)
 
+    def hand_in_many(self, requests: Sequence[SmallRequest]) -> list[Receipt | RequestError]:
+        """Hand in many small requests; a few hundred share one commit, and one ring.
+
+        A bad one among them spoils no other.
+
+        Args:
+            requests: Any number. One with very many ids is taken, but `delete_memories` streams.
+
+        Returns:
+            For each request, in the same place, its receipt, or the error that says why it is not
+            taken: a ConflictError when its idempotency key is that of another request.
+
+        Raises:
+            LedgerError: The ledger did not confirm; some of them may be recorded. Hand all of them
+                in again: those with an idempotency key are found to be known.
+        """
+        answers: list[Receipt | RequestError | None] = []
+        orders = []
+        for each in requests:
+            try:
+                order = self._order(
+                    project=each.project,
+                    kind=each.kind,
+                    subject=each.subject,
+                    lane=each.lane,
+                    verify=each.verify,
+                    reason=each.reason,
+                    idempotency_key=each.idempotency_key,
+                    submitted_at=each.submitted_at,
+                    due_at=each.due_at,
+                    not_before=each.not_before,
+                    principal=each.principal,
+                    traceparent=each.traceparent,
+                )
+            except RequestError as error:
+                answers.append(error)
+            else:
+                answers.append(None)
+                orders.append((order, each.memory_ids))
+        with span("submit", attributes={"expunge.requests": len(orders)}):
+            taken = iter(self._taken_in_together(orders) if orders else ())
+        found = [next(taken) if answer is None else answer for answer in answers]
+        if any(isinstance(each, Receipt) and not each.duplicate for each in found):
+            self._bell.ring()
+        return found
+
     def status(self, request_id: str) -> RequestView:
         """Tell how far a request is.
 
@@ -314,8 +359,9 @@ class Producer:
                 return view
             left = None if end is None else end - self._monotonic()
             if left is not None and left <= 0:
+                waited = f"{round(timeout_s or 0, 1):g} s"
                 msg = (
-                    f"Request {request_id} is still {view.state.value} after {timeout_s:g} s and "
+                    f"Request {request_id} is still {view.state.value} after {waited} and "
                     f"goes on by itself. See `expunge status {request_id}`."
                 )
                 raise WaitTimeoutError(msg)
@@ -337,33 +383,80 @@ class Producer:
         if known is None:
             names = ", ".join(sorted(self._settings.projects))
             msg = f"There is no such project in the settings; known are: {names}."
-            raise RequestError(msg)
+            raise UnknownProjectError(msg)
         if lane is not None and lane not in list(Lane):
             msg = f"The lane is none of {', '.join(Lane)}; leave it out or name one of these."
             raise RequestError(msg)
-        chosen = lane or known.lane
         return Order(
             project=project,
             kind=kind,
-            lane=Lane(chosen) if chosen else None,
-            verify=verify or known.verify or self._settings.verify,
+            lane=Lane(lane) if lane else None,
+            verify=verify or None,
+            # Apart from what is asked: with other settings, a repeat is still the same order.
+            default_lane=Lane(known.lane) if known.lane else None,
+            default_verify=known.verify or self._settings.verify,
+            ceilings=self._settings.ceilings_of(known),
             **rest,  # type: ignore[arg-type]  # the public methods spell the types out
         )
 
     def _hand_in(self, order: Order, ids: Iterable[str] | None) -> Receipt:
-        intake: Intaking = self._opened().begin(order, chunk_size=self._settings.chunk_size)
+        with span("submit", links=[order.traceparent]) as one:
+            receipt = self._taken_in(order, ids)
+            one.set("expunge.request.id", receipt.id)
+        self._bell.ring()
+        return receipt
+
+    def _taken_in(self, order: Order, ids: Iterable[str] | None) -> Receipt:
+        intake = self._begun(order)
         try:
             if ids is not None:
                 intake.add(ids)
-            receipt = intake.finish()
-        except BaseException:
-            # Also when the iterable raised or Ctrl-C came; a ledger that is gone cannot be told,
-            # and cancels a request that got no further by itself.
-            with suppress(LedgerError):
-                intake.abandon()
+            return intake.finish()
+        except BaseException as error:
+            # Under a key the sender may go on from where it was broken off; one that never comes
+            # back is cancelled by the sweep, a day later.
+            broken_off = isinstance(error, KeyboardInterrupt | SystemExit | LedgerError)
+            if not (broken_off and order.idempotency_key is not None):
+                # Also when the iterable raised; a ledger that is gone cannot be told, and cancels
+                # a request that got no further by itself.
+                with suppress(LedgerError):
+                    intake.abandon()
             raise
-        self._bell.ring()
-        return receipt
+
+    def _begun(self, order: Order) -> Intaking:
+        store, size = self._opened(), self._settings.chunk_size
+        try:
+            return store.begin(order, chunk_size=size)
+        except UnknownProjectError:
+            self._register(store)
+        try:
+            return store.begin(order, chunk_size=size)
+        except UnknownProjectError:
+            raise _forgetful() from None
+
+    def _taken_in_together(
+        self, orders: Sequence[tuple[Order, Sequence[str]]]
+    ) -> list[Receipt | RequestError]:
+        store, size = self._opened(), self._settings.chunk_size
+        answers = store.take_many(orders, chunk_size=size)
+        lost = [place for place, one in enumerate(answers) if isinstance(one, UnknownProjectError)]
+        if lost:
+            self._register(store)
+            again = store.take_many([orders[place] for place in lost], chunk_size=size)
+            if any(isinstance(one, UnknownProjectError) for one in again):
+                raise _forgetful()
+            for place, answer in zip(lost, again, strict=True):
+                answers[place] = answer
+        return answers
+
+    def _register(self, store: Store) -> None:
+        """Tell the ledger what projects there are; one from a backup may not know them."""
+        store.register(
+            projects={
+                project.name: project.account for project in self._settings.projects.values()
+            },
+            rates={one.name: one.rate_per_second for one in self._settings.accounts.values()},
+        )
 
     def _opened(self) -> Store:
         if self._store is None:
@@ -375,3 +468,11 @@ class Producer:
         store, self._store = self._store, None
         if store is not None and store is not self._given:
             store.close()
+
+
+def _forgetful() -> LedgerError:
+    msg = (
+        "The ledger does not keep the project that it was told of; look whether it is being "
+        "restored or emptied, and hand in again."
+    )
+    return LedgerError(msg)

@@ -1,10 +1,12 @@
 """What every test gets: a clean environment, and the servers of `tests.support`."""
 
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.support.fault_table import FaultTable, fault_report
 from tests.support.missing import NoSkips, requires_all
 from tests.support.servers import (
     ledger_url,
@@ -16,6 +18,7 @@ from tests.support.servers import (
 )
 
 __all__ = [
+    "fault_report",
     "hermetic_environment",
     "ledger_url",
     "make_valkey",
@@ -41,7 +44,17 @@ _FOREIGN = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--fault-table",
+        metavar="FILE",
+        help="print a table of the faults that were shown, and write it to FILE as JSON",
+    )
+
+
 def pytest_configure(config):
+    if file := config.getoption("--fault-table"):
+        config.pluginmanager.register(FaultTable(Path(file)))
     if requires_all(os.environ):
         config.pluginmanager.register(NoSkips())
 

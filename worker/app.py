@@ -8,23 +8,28 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
-from celery import Celery
+from celery import Celery, bootsteps
 from celery.signals import setup_logging, worker_process_init, worker_process_shutdown
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ledger.doorbell import QUEUE, TASK, celery_settings, ring
-from ledger.errors import ExpungeError
+from ledger.errors import DiskError, ExpungeError, LedgerError, SchemaError
+from ledger.logs import configure_logs
 from ledger.settings import Settings
+from worker.broker_faults import fault_of
 from worker.busy import Busy
-from worker.logs import configure_logs
+from worker.doorway import TRANSPORT
 from worker.process import Process
+from worker.pulse import PULSE_EVERY_S, Pulse
+from worker.reconnecting import Amqp
+from worker.seldom import Seldom
 from worker.stop import StopFlag
 
 __all__ = ["DRAIN_S", "make_app", "make_bell"]
 
-# A tenth of the visibility timeout, so that no message of a running drain is ever sent twice.
+# Short enough that another worker, or a new setting, soon has its turn.
 DRAIN_S: Final = 30.0
 _RING_TIMEOUT_S: Final = 1.0
 _LOOK_UP_S: Final = 1.0
@@ -51,10 +56,18 @@ class _Child:
                     self._process = Process(self._settings, role="drain", stop=self._stop)
                 self._process.beat()
                 return self._process.drain(budget_s=DRAIN_S) and not self._stop.is_set()
+            except DiskError as error:
+                # Not closed, which would write once more. Celery starts another child.
+                _log.error("disk_failed", cause=error.cause)
+                os._exit(os.EX_IOERR)
+            except SchemaError as error:
+                _log.error("schema_mismatch", found=error.found, needed=error.needed)
+            except LedgerError as error:
+                _log.warning("drain_failed", error=error, cause=error.cause)
             except ExpungeError as error:
-                _log.warning("drain_failed", error=str(error))
-            except Exception as error:  # noqa: BLE001 - its text may show what is being deleted
-                _log.error("drain_failed", error=type(error).__name__)
+                _log.warning("drain_failed", error=error)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next ring tries again
+                _log.error("drain_failed", error=error)
             return False
 
     def start(self, **_: object) -> None:
@@ -80,19 +93,23 @@ class _Child:
         os._exit(0)
 
 
-def make_app(settings: Settings, stop: StopFlag, busy: Busy) -> Celery:
+def make_app(
+    settings: Settings, stop: StopFlag, busy: Busy, *, pulse: Pulse | None = None
+) -> Celery:
     """Make the worker's Celery app.
 
-    Whoever can write to the broker can make a worker look into the ledger, no more: the built-in
-    tasks (`celery.map`, `celery.chain` and the like) run other tasks and are taken out.
+    Whoever can write to the broker can make a worker look into the ledger, no more: messages go
+    no further than the transport (`worker.doorway`), and the built-in tasks (`celery.map`,
+    `celery.chain` and the like), which run other tasks, are taken out.
 
     Args:
         settings: All settings.
         stop: The stop flag; drains end when it is set.
         busy: Held while a drain is under way.
+        pulse: Beaten by the loop of Celery's main process while it is connected to the broker.
     """
-    app = Celery("expunge", set_as_current=True, fixups=[])
-    app.conf.update(celery_settings(settings.redis_url))
+    app = Celery("expunge", set_as_current=True, fixups=[], amqp=Amqp)
+    app.conf.update(celery_settings(settings.redis_url), broker_transport=TRANSPORT)
     bell = make_bell(settings, app)
 
     child = _Child(settings, stop, busy)
@@ -105,14 +122,21 @@ def make_app(settings: Settings, stop: StopFlag, busy: Busy) -> Celery:
     app.finalize()
     for name in [name for name in app.tasks if name != TASK]:
         app.tasks.unregister(name)
-    setup_logging.connect(_configure_logs, weak=False)
+    if pulse is not None:
+        app.steps["worker"].add(_beating(pulse))
+    # Celery would otherwise set up its own.
+    setup_logging.connect(lambda **_: configure_logs(settings), weak=False)
     worker_process_init.connect(child.start, weak=False)
     worker_process_shutdown.connect(child.close, weak=False)
     return app
 
 
 def make_bell(settings: Settings, app: Celery) -> Callable[[], bool]:
-    """Make the function that rings; it says whether the broker took it, and never raises."""
+    """Make the function that rings; it says whether the broker took it, and never raises.
+
+    It logs the first failure, and while it goes on one a minute for each reason.
+    """
+    seldom = Seldom()
     store = Redis.from_url(
         settings.redis_url,
         socket_timeout=_RING_TIMEOUT_S,
@@ -125,12 +149,24 @@ def make_bell(settings: Settings, app: Celery) -> Callable[[], bool]:
         try:
             ring(store, lambda: app.send_task(TASK, queue=QUEUE, retry=False, ignore_result=True))
         except Exception as error:  # noqa: BLE001 - whatever the broker has, work goes on
-            _log.warning("bell_not_rung", error=type(error).__name__)
+            fault = fault_of(error)
+            if tries := seldom.count(fault):
+                _log.warning("bell_not_rung", reason=fault, error=error, tries=tries)
             return False
+        seldom.forget()
         return True
 
     return bell
 
 
-def _configure_logs(**_: object) -> None:
-    configure_logs()
+def _beating(pulse: Pulse) -> type:
+    """Make the part of Celery's main process that beats the pulse from its loop."""
+
+    class Beating(bootsteps.StartStopStep):  # type: ignore[misc]  # celery has no types
+        requires = frozenset({"celery.worker.components:Timer"})
+
+        def start(self, parent: object) -> None:
+            timer = parent.timer  # type: ignore[attr-defined]  # the worker that this is a part of
+            timer.call_repeatedly(PULSE_EVERY_S, pulse.beat, priority=10)
+
+    return Beating

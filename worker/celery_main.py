@@ -1,4 +1,7 @@
-"""The Celery process that the supervisor starts: `python -m worker.celery_main --stop-fd N`."""
+"""The Celery process that the supervisor starts: `python -m worker.celery_main`.
+
+Its main process beats a pulse in the worker's folder, for the worker's health.
+"""
 
 import argparse
 import os
@@ -10,10 +13,11 @@ from typing import Final
 
 from celery.exceptions import SecurityWarning
 
+from ledger.logs import configure_logs
 from ledger.settings import load_settings
 from worker.app import make_app
 from worker.busy import Busy
-from worker.logs import configure_logs
+from worker.folder import Folder
 from worker.stop import StopFlag
 
 __all__ = ["main"]
@@ -27,13 +31,16 @@ def main() -> None:
     """Run Celery's prefork pool until the stop flag is set."""
     parser = argparse.ArgumentParser(prog="worker.celery_main")
     parser.add_argument("--stop-fd", type=int, required=True)
-    stop = StopFlag(parser.parse_args().stop_fd)
+    parser.add_argument("--folder", type=Folder, required=True)
+    given = parser.parse_args()
+    stop = StopFlag(given.stop_fd)
     configure_logs()
     # It is about pickled messages run as root; ours are JSON without a single argument.
     warnings.filterwarnings("ignore", category=SecurityWarning)
     settings = load_settings()
+    configure_logs(settings)
     busy = Busy()
-    app = make_app(settings, stop, busy)
+    app = make_app(settings, stop, busy, pulse=given.folder.celery_pulse())
     leave_s = settings.call_deadline_seconds + _LEAVE_S
     threading.Thread(target=_end_when_set, args=(stop, busy, leave_s), daemon=True).start()
     app.worker_main(

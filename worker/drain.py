@@ -14,15 +14,17 @@ from typing import Final, TypeVar
 import structlog
 
 from ledger import Ledger, ReadbackPolicy
-from ledger.errors import LedgerError
+from ledger.crash_points import reached
+from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import MemosClient
 from worker.clients import prepare
+from worker.halts import LOOK_S, Halts
 from worker.judge import judge
 from worker.outbox import Outbox
 from worker.punctual import TOO_LATE_NS, Punctual
 from worker.stop import StopFlag
-from worker.strikes import Strikes
+from worker.watching import Watch
 
 __all__ = ["Drain"]
 
@@ -48,13 +50,14 @@ class Drain:
     Args:
         ledger: Opened after the fork.
         database: Executor with the one thread that talks to the ledger.
+        lookout: Executor with a thread that asks the ledger what was stopped.
         clients: MemOS client by project.
         worker: Name of this process, for the record.
         in_flight: Most calls at once, claimed ones included.
         lease_s: Seconds that claimed work stays this drain's; more than a call can take.
         max_attempts: Calls that may count against a chunk.
         policy: How read-backs go.
-        strikes: The process's count of rests, over all its drains.
+        watch: Is told of calls and ends; metrics and spans are made of it.
         stop: Set when the process shall end.
     """
 
@@ -63,18 +66,20 @@ class Drain:
         *,
         ledger: Ledger,
         database: Executor,
+        lookout: Executor,
         clients: Mapping[str, MemosClient],
         worker: str,
         in_flight: int,
         lease_s: float,
         max_attempts: int,
         policy: ReadbackPolicy,
-        strikes: Strikes,
+        watch: Watch,
         stop: StopFlag,
     ) -> None:
         """Keep the parts; nothing happens until `run`."""
         self._ledger = ledger
         self._database = database
+        self._lookout = lookout
         self._clients = clients
         self._worker = worker
         self._in_flight = in_flight
@@ -85,12 +90,14 @@ class Drain:
         self._punctual = Punctual()
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
-        self._strikes = strikes
-        # Account or project -> claims made before this moment must not depart any more.
-        self._halted_ns: dict[str, int] = {}
+        self._watch = watch
+        self._halts = Halts()
+        # Calls that wait for their slot: while there are some, stops are looked for.
+        self._waiting = 0
         # The first claims of a process are slow; a lead that is too long costs nothing.
         self._claim_took_s = _MOST_LEAD_S
         self._stopping = False
+        self._refused = False
 
     async def run(self, *, budget_s: float) -> bool:
         """Drain for at most `budget_s` seconds, calls in flight included in the end.
@@ -99,11 +106,11 @@ class Drain:
             True when work is left that is due or soon will be.
         """
         writing = asyncio.create_task(self._outbox.run())
-        watching = asyncio.create_task(self._watch_stop())
+        watching = [asyncio.create_task(self._watch_stop()), asyncio.create_task(self._look_out())]
         end = time.monotonic() + budget_s
         left = False
         try:
-            while not self._stopping and not writing.done():
+            while not (self._stopping or self._refused or writing.done()):
                 if time.monotonic() >= end:
                     left = True
                     break
@@ -118,7 +125,8 @@ class Drain:
             if self._calls:
                 await asyncio.wait(self._calls)
             self._outbox.close()
-            watching.cancel()
+            for one in watching:
+                one.cancel()
             await writing
         return left
 
@@ -138,13 +146,21 @@ class Drain:
                     worker=self._worker, capacity=capacity, lead_s=lead_s, lease_s=self._lease_s
                 )
             )
+        except DiskError:
+            raise  # this process must end; what is under way comes back when its lease lapses
+        except SchemaError as error:
+            # What is under way is still recorded; migrations leave that possible for one release.
+            _log.error("schema_mismatch", found=error.found, needed=error.needed)
+            self._refused = True
+            return None
         except LedgerError as error:
             # Nothing departs that the ledger did not confirm.
-            _log.warning("claim_failed", error=str(error))
+            _log.warning("claim_failed", error=error, cause=error.cause)
             return None
         took = time.monotonic() - started
         self._claim_took_s += (took - self._claim_took_s) / 4
         self._punctual.learn(claim)
+        self._watch.claimed(claim)
         return claim
 
     async def _make_up(self) -> None:
@@ -171,7 +187,7 @@ class Drain:
         self._calls.discard(call)
         if not call.cancelled() and (error := call.exception()) is not None:
             # Its lease lapses, and the work is tried again until its attempts are used up.
-            _log.error("call_failed", error=type(error).__name__)
+            _log.error("call_failed", error=error)
 
     async def _nap(self, claim: Claim | None) -> None:
         """Sleep until a further claim makes sense."""
@@ -201,25 +217,31 @@ class Drain:
         slot_ns = self._punctual.here(task.slot_ns)
         wait_ns = slot_ns - time.monotonic_ns()
         if wait_ns > 0:
-            await asyncio.sleep(wait_ns / 1e9)
+            self._waiting += 1
+            try:
+                await asyncio.sleep(wait_ns / 1e9)
+            finally:
+                self._waiting -= 1
         reason = self._reason_to_stay(task, claim, slot_ns)
         if reason is not None:
             self._outbox.put(Settlement(task=task, move=Unsent(), outcome="unsent", reason=reason))
             return
+        reached("call.before_send")
         reply = await self._clients[task.project].send(
             call,
             leaves=lambda: self._punctual.departed(
                 task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns
             ),
         )
+        reached("call.after_answer")
         settled = judge(
             task,
             reply,
-            strikes=self._strikes.before(task.account, claimed_ns=claim.mono_ns),
             max_attempts=self._max_attempts,
             chance=random.random,
         )
-        self._note_stops(settled, claim)
+        self._halts.note(settled)
+        self._watch.called(settled)
         self._outbox.put(settled)
 
     def _reason_to_stay(self, task: Task, claim: Claim, slot_ns: int) -> str | None:
@@ -228,23 +250,9 @@ class Drain:
             return "stopping"
         if time.monotonic_ns() - slot_ns > TOO_LATE_NS:
             return "slot_missed"
-        for name in (f"account/{task.account}", f"project/{task.project}"):
-            if claim.mono_ns <= self._halted_ns.get(name, 0):
-                return "halted"
+        if self._halts.hold(task, claimed_mono_ns=claim.mono_ns):
+            return "halted"
         return None
-
-    def _note_stops(self, settled: Settlement, claim: Claim) -> None:
-        task = settled.task
-        forever = 2**63
-        stops_account = settled.pause_account_s is not None
-        stops_project = settled.pause_project is not None or settled.rest_project_s is not None
-        if stops_account:
-            self._halted_ns[f"account/{task.account}"] = forever
-        if stops_project:
-            self._halted_ns[f"project/{task.project}"] = forever
-        self._strikes.note(
-            task.account, claimed_ns=claim.mono_ns, stopped=stops_account or stops_project
-        )
 
     # -- record -----------------------------------------------------------------------------------
 
@@ -255,36 +263,35 @@ class Drain:
             try:
                 ready = await self._in_thread(lambda: self._ledger.record(batch))
                 break
+            except DiskError:
+                raise
             except LedgerError as error:
-                _log.warning("record_failed", error=str(error), outcomes=len(batch))
+                _log.warning("record_failed", error=error, cause=error.cause, outcomes=len(batch))
                 patience_s = _LAST_WORD_S if self._stopping else self._lease_s
                 if time.monotonic() - started > patience_s:
                     self._lift_halts(batch)
+                    await self._in_thread(self._watch.work_off)
                     return
                 await asyncio.sleep(_LEDGER_AGAIN_S)
         self._lift_halts(batch)
         for request_id in ready:
             try:
-                await self._in_thread(
-                    lambda id_=request_id: self._ledger.advance(id_, policy=self._policy)  # type: ignore[misc]
-                )
+                await self._in_thread(lambda id_=request_id: self._advance(id_))  # type: ignore[misc]
             except LedgerError as error:
                 # The steward's sweep comes by.
-                _log.warning("advance_failed", request_id=request_id, error=str(error))
+                _log.warning(
+                    "advance_failed", request_id=request_id, error=error, cause=error.cause
+                )
+        await self._in_thread(self._watch.work_off)
+
+    def _advance(self, request_id: str) -> None:
+        ended = self._ledger.advance(request_id, policy=self._policy)
+        if ended is not None:
+            self._watch.ended(ended)
 
     def _lift_halts(self, batch: Sequence[Settlement]) -> None:
-        """From here on the ledger itself keeps stopped work back: only older claims stay."""
-        now = time.monotonic_ns()
         for settled in batch:
-            for stopped, name in (
-                (settled.pause_account_s is not None, f"account/{settled.task.account}"),
-                (
-                    settled.pause_project is not None or settled.rest_project_s is not None,
-                    f"project/{settled.task.project}",
-                ),
-            ):
-                if stopped:
-                    self._halted_ns[name] = now
+            self._halts.lift(settled)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, work)
@@ -293,6 +300,18 @@ class Drain:
         while not self._stop.is_set():  # noqa: ASYNC110 - a pipe, which has no event
             await asyncio.sleep(0.1)
         self._stopping = True
+
+    async def _look_out(self) -> None:
+        """Ask the ledger what was stopped, as long as a claimed call may still depart."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if self._waiting:
+                try:
+                    self._halts.learn(await loop.run_in_executor(self._lookout, self._ledger.halts))
+                except LedgerError as error:
+                    # Claims fail too then; what was claimed departs within a third of a second.
+                    _log.warning("look_failed", error=error, cause=error.cause)
+            await asyncio.sleep(LOOK_S)
 
 
 def _nothing_soon(claim: Claim) -> bool:

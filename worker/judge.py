@@ -1,8 +1,9 @@
 """From an answer to what is recorded: pure, one page, the whole policy of the way out.
 
 Answers that say nothing about the work (rate, key, quota, no connection) stop the account or the
-project and never use up the work's attempts. Answers that leave it open whether the call was
-applied make the work doubtful: a "not found" later on then proves nothing about single ids.
+project and never use up the work's attempts; nor does a trial that fails while MemOS is away.
+Answers that leave it open whether the call was applied make the work doubtful: a "not found" later
+on then proves nothing about single ids.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from ledger.tasks import (
     Split,
     Task,
 )
-from memos_api import Outcome, Reply, Sight
+from memos_api import Answer, Outcome, Reply, Sight
 from worker.backoff import pause_s, retry_s
 
 __all__ = ["QUOTA_PAUSE_S", "judge"]
@@ -32,6 +33,9 @@ QUOTA_PAUSE_S: Final = 60.0
 _MOST_QUOTA_PAUSE_S: Final = 3_600.0
 # A list longer than this is not carried along page by page.
 _MOST_PAGES: Final = 100
+_SERVER_ERROR: Final = 500
+_SERVER_CODE: Final = 50_000
+_SILENCE: Final = frozenset({"deadline", "no_answer", "html"})
 _SIGHTS: Final = {Sight.ABSENT: Seeing.ABSENT, Sight.PRESENT: Seeing.PRESENT}
 _STOPS: Final = frozenset(
     {Outcome.BACK_OFF, Outcome.PAUSE_PROJECT, Outcome.PAUSE_ACCOUNT, Outcome.NOT_APPLIED}
@@ -39,31 +43,27 @@ _STOPS: Final = frozenset(
 
 
 def judge(
-    task: Task, reply: Reply, *, strikes: int, max_attempts: int, chance: Callable[[], float]
+    task: Task, reply: Reply, *, max_attempts: int, chance: Callable[[], float]
 ) -> Settlement:
     """Decide what one answer means for one task.
 
     Args:
         task: What was asked.
         reply: What came back.
-        strikes: Answers in a row that stopped the account before this one.
         max_attempts: Calls that may count against the work before it is given up.
         chance: Gives a number from 0 up to 1, for jitter.
     """
     answer = reply.answer
-    pause_account: float | None = answer.retry_after_s
-    pause_project: str | None = None
-    rest_project: float | None = None
     # A Retry-After of 0 names no time, and the account would knock on at its full rate.
+    pause_account: float | None = answer.retry_after_s or None
+    pause_project: str | None = None
     if answer.outcome is Outcome.BACK_OFF and not pause_account:
-        pause_account = pause_s(strikes, chance=chance)
+        pause_account = pause_s(task.strikes, chance=chance)
     elif answer.outcome is Outcome.PAUSE_ACCOUNT:
-        quota_s = min(_MOST_QUOTA_PAUSE_S, QUOTA_PAUSE_S * 2.0 ** min(strikes, 10))
+        quota_s = min(_MOST_QUOTA_PAUSE_S, QUOTA_PAUSE_S * 2.0 ** min(task.strikes, 10))
         pause_account = max(quota_s, pause_account or 0.0)
     elif answer.outcome is Outcome.PAUSE_PROJECT:
         pause_project = answer.reason
-    elif answer.outcome is Outcome.NOT_APPLIED:
-        rest_project = pause_s(strikes, chance=chance)
     move: Move
     if answer.outcome in _STOPS:
         move = Retry(delay_s=0.0, burn=False)
@@ -71,6 +71,12 @@ def judge(
         move = _after_delete(task, answer.outcome, max_attempts, chance)
     else:
         move = _after_look(task, reply, max_attempts, chance)
+    outage = _is_outage(answer)
+    if outage and task.trial:
+        # It was sent to see whether MemOS is back, and says nothing about the work.
+        doubtful = task.call == "delete" and answer.outcome is Outcome.UNKNOWN
+        delay = retry_s(task.burnt, chance=chance)
+        move = Retry(delay_s=delay, burn=False, doubtful=doubtful)
     return Settlement(
         task=task,
         move=move,
@@ -81,7 +87,18 @@ def judge(
         took_us=int(reply.seconds * 1_000_000),
         pause_account_s=pause_account,
         pause_project=pause_project,
-        rest_project_s=rest_project,
+        outage=outage,
+    )
+
+
+def _is_outage(answer: Answer) -> bool:
+    """Say whether the server, or the way to it, is the trouble rather than this call."""
+    if answer.outcome is Outcome.NOT_APPLIED:
+        return answer.reason != "kept_back"
+    return answer.outcome is Outcome.UNKNOWN and (
+        (answer.http_status or 0) >= _SERVER_ERROR
+        or (answer.code or 0) >= _SERVER_CODE
+        or answer.reason in _SILENCE
     )
 
 
@@ -103,7 +120,7 @@ def _after_delete(  # noqa: PLR0911 - a table of outcomes, a return each
             # An undocumented refusal gets one more try.
             return Dead(bucket="refused") if task.burnt else Retry(delay_s=1.0, burn=True)
         case Outcome.TOO_LARGE:
-            return Split() if batch else Dead(bucket="refused")
+            return Split(hunt=False) if batch else Dead(bucket="refused")
         case Outcome.PERMANENT:
             return Dead(bucket="refused")
         case _:

@@ -75,7 +75,5 @@ class Outbox:
 
 def _is_urgent(settled: Settlement) -> bool:
     return (
-        settled.pause_account_s is not None
-        or settled.pause_project is not None
-        or settled.rest_project_s is not None
+        settled.pause_account_s is not None or settled.pause_project is not None or settled.outage
     )

@@ -6,19 +6,22 @@ import math
 import os
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from typing import Final
 
 from ledger import Keys, Ledger, ReadbackPolicy
+from ledger.crash_points import arm
 from ledger.settings import Settings
+from ledger.tracing import configure_traces, stop_traces
 from memos_api import MemosClient
 from worker.clients import open_clients
 from worker.drain import Drain
 from worker.stop import StopFlag
-from worker.strikes import Strikes
+from worker.watching import Watch
 
-__all__ = ["Process", "in_flight", "open_ledger", "readback_policy"]
+__all__ = ["Process", "in_flight", "open_ledger"]
 
 _LEAST_IN_FLIGHT: Final = 64
 _MOST_IN_FLIGHT: Final = 1_024
@@ -35,13 +38,6 @@ def open_ledger(settings: Settings) -> Ledger:
         decides=True,
     )
     return ledger
-
-
-def readback_policy(settings: Settings) -> ReadbackPolicy:
-    """Give the settings of read-backs as the ledger takes them."""
-    return ReadbackPolicy(
-        settle_s=settings.settle_seconds, second_look_s=settings.second_look_seconds
-    )
 
 
 def in_flight(settings: Settings) -> int:
@@ -72,15 +68,25 @@ class Process:
         self._role = role
         self._settings = settings
         self._stop = stop
+        configure_traces(settings, service="expunge-worker")
         self.ledger = open_ledger(settings)
+        arm(settings.crash_points, home=settings.home)
+        self.watch = Watch.of(settings)
         self._database = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        self._lookout = ThreadPoolExecutor(1, thread_name_prefix="lookout")
         self._runner = asyncio.Runner()
         self._clients: Mapping[str, MemosClient] | None = None
-        self._strikes = Strikes()
 
-    def drain(self, *, budget_s: float) -> bool:
-        """Run one drain of at most `budget_s` seconds; says whether work is left."""
-        return self._runner.run(self._drain(budget_s))
+    def drain(
+        self, *, budget_s: float, beside: Callable[[], Awaitable[None]] | None = None
+    ) -> bool:
+        """Run one drain of at most `budget_s` seconds; says whether work is left.
+
+        Args:
+            budget_s: Seconds, to which the calls under way at the end are added.
+            beside: Runs on the same loop meanwhile, and is cancelled at the end; must not block.
+        """
+        return self._runner.run(self._drain(budget_s, beside))
 
     def beat(self) -> None:
         """Write that this process is alive."""
@@ -93,9 +99,11 @@ class Process:
             self._runner.run(_close_all(clients))
         self._runner.close()
         self._database.shutdown()
+        self._lookout.shutdown()
         self.ledger.close()
+        stop_traces()
 
-    async def _drain(self, budget_s: float) -> bool:
+    async def _drain(self, budget_s: float, beside: Callable[[], Awaitable[None]] | None) -> bool:
         most = in_flight(self._settings)
         if self._clients is None:
             self._clients = await open_clients(self._settings, in_flight=most)
@@ -106,16 +114,30 @@ class Process:
         drain = Drain(
             ledger=self.ledger,
             database=self._database,
+            lookout=self._lookout,
             clients=self._clients,
             worker=self.name,
             in_flight=most,
             lease_s=self._settings.lease_seconds,
             max_attempts=self._settings.max_attempts,
-            policy=readback_policy(self._settings),
-            strikes=self._strikes,
+            policy=ReadbackPolicy.of(self._settings),
+            watch=self.watch,
             stop=self._stop,
         )
-        return await drain.run(budget_s=budget_s)
+        async with _running(beside):
+            return await drain.run(budget_s=budget_s)
+
+
+@asynccontextmanager
+async def _running(beside: Callable[[], Awaitable[None]] | None) -> AsyncIterator[None]:
+    task = None if beside is None else asyncio.ensure_future(beside())
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
 
 async def _close_all(clients: Mapping[str, MemosClient]) -> None:

@@ -5,13 +5,21 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from expunge.cli import (
+    bridging,
+    checking,
+    completing,
     configuring,
+    controlling,
+    dead,
     demonstrating,
+    developing,
+    doctoring,
     importing,
     looking,
     pausing,
     running,
     submitting,
+    watching,
 )
 from expunge.cli.failing import FailingGroup
 
@@ -52,10 +60,27 @@ def root(
     del debug
 
 
-for part in (submitting, importing, looking, pausing, running, demonstrating, configuring):
+for part in (
+    submitting,
+    importing,
+    bridging,
+    looking,
+    watching,
+    controlling,
+    dead,
+    pausing,
+    running,
+    demonstrating,
+    developing,
+    doctoring,
+    checking,
+    configuring,
+    completing,
+):
     part.add_to(app)
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    completing.prepare()
     app(prog_name="expunge")

@@ -113,6 +113,8 @@ def _project(project: "Project") -> dict[str, Any]:
         "api_key": None if project.api_key is None else _MASK,
         "lane": project.lane,
         "verify": project.verify,
+        "max_ids_per_request": project.max_ids_per_request,
+        "max_purges_per_hour": project.max_purges_per_hour,
     }
 
 

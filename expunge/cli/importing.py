@@ -1,25 +1,25 @@
-"""`expunge import`: a file of ids, or of whole requests."""
+"""`expunge import`: a file of ids, of users or agents to purge, or of whole requests."""
 
-import json
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING
 
 import typer
 
-from expunge.cli.output import Output, OutputOption, show_one
+from expunge.cli.dry_running import looking, show_file
+from expunge.cli.import_output import Receipts, tell_rejects
+from expunge.cli.output import Output, OutputOption
 from expunge.cli.values import moment, one_of, one_value
-from expunge.cli.views import receipt_record
-from expunge.exit_codes import EXIT_PARTLY
+from expunge.exit_codes import EXIT_INTERRUPTED, EXIT_PARTLY, EXIT_REFUSED
 from expunge.progress import bars
-from expunge.tables import cell, table
 
 if TYPE_CHECKING:
-    from ledger.model import Receipt
-    from producer.files import ImportReport, RejectLog
+    from expunge.progress import Bars
+    from ledger.settings import Settings
+    from producer import Producer
+    from producer.files import Layout, MostErrors, RejectLog, Run, Source, Terms
 
 __all__ = ["add_to"]
-
-_MOST_SHOWN: Final = 20
 
 
 def add_to(app: typer.Typer) -> None:
@@ -32,16 +32,35 @@ def import_(  # noqa: PLR0917 - typer makes options of them, which are named
     format_: str | None = typer.Option(
         None,
         "--format",
-        help="plain (an id a line), csv, tsv or jsonl (a request a line) [default: by the suffix].",
+        help="plain (an id a line), csv, tsv, parquet or jsonl (a request a line) "
+        "[default: by the suffix].",
+    ),
+    kind: str | None = typer.Option(
+        None,
+        help="What a line or row orders: memories, or the purge of a user or agent; not for jsonl "
+        "[default: memories].",
     ),
     map_: list[str] | None = typer.Option(
         None,
         "--map",
-        help="memory_id=COLUMN and user_id=COLUMN for CSV [default: memory_id=memory_id].",
+        help="memory_id=COLUMN, user_id=COLUMN or agent_id=COLUMN [default: the field's name].",
     ),
     delimiter: str | None = typer.Option(None, help="Between CSV fields [default: a comma]."),
     rejects: Path | None = typer.Option(
         None, help="A new file for lines not taken: line number and reason, as JSON lines."
+    ),
+    max_errors: str | None = typer.Option(
+        None,
+        help="Check the whole file first, and hand nothing in when more lines cannot be taken: a "
+        "number, or a percentage such as 2.5%.",
+    ),
+    resume: bool = typer.Option(
+        False, "--resume", help="Go on with an import that broke off; repeats nothing."
+    ),
+    dry_run: bool = typer.Option(
+        False,
+        "--dry-run",
+        help="Check the whole file, and say which calls it would make; needs no ledger.",
     ),
     user: str | None = typer.Option(None, help="Whose the ids of the whole file are, if known."),
     project: str = typer.Option("default", help="A project of the settings."),
@@ -56,26 +75,17 @@ def import_(  # noqa: PLR0917 - typer makes options of them, which are named
     not_before: str | None = typer.Option(None, help="No call before this moment."),
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Hand in a file: one request, one a user (mapped user_id), or one a line (JSONL).
+    """Hand in a file: one request, one a user (mapped user_id, --kind), or one a line (JSONL).
 
     Lines that cannot be taken are rejected and counted, the others are handed in, and the exit
     code is 3. A fault of the whole file (no such column, not UTF-8) is 2, and nothing is handed in.
+    When it breaks off, the same command with --resume goes on from there.
     """
     from ledger.settings import load_settings  # noqa: PLC0415
-    from ledger.states import Lane  # noqa: PLC0415
-    from producer import Producer  # noqa: PLC0415
-    from producer.files import (  # noqa: PLC0415
-        Format,
-        Layout,
-        RejectLog,
-        Terms,
-        guess_format,
-        import_file,
-        open_source,
-        parse_map,
-    )
+    from ledger.states import Kind, Lane  # noqa: PLC0415
+    from producer import files  # noqa: PLC0415
 
-    terms = Terms(
+    terms = files.Terms(
         project=project,
         user_id=None if user is None else one_value(user, option="--user"),
         lane=one_of(Lane, lane, option="--lane"),
@@ -86,77 +96,224 @@ def import_(  # noqa: PLR0917 - typer makes options of them, which are named
         due_at=moment(due, option="--due"),
         not_before=moment(not_before, option="--not-before"),
     )
-    columns = parse_map(map_ or [])
-    chosen = one_of(Format, format_, option="--format")
+    columns = files.parse_map(map_ or [])
+    chosen = one_of(files.Format, format_, option="--format") or files.format_by_suffix(file)
+    ordered = one_of(Kind, kind, option="--kind")
+    most = None if max_errors is None else files.MostErrors.parse(max_errors)
     settings = load_settings()
-    receipts = _Receipts(output)
-    with open_source(file) as source, RejectLog(rejects) as log:
-        layout = Layout(
-            format=chosen or guess_format(file, source), columns=columns, delimiter=delimiter
+    with ExitStack() as opened:
+        source = opened.enter_context(
+            files.open_source(file, binary=chosen is files.Format.PARQUET)
         )
-        with Producer.from_settings(settings) as producer, bars(unit="B") as shown:
-            source.on_progress = shown.add("Reading", source.size)
-            report = import_file(
-                producer, source, layout=layout, terms=terms, rejects=log, on_receipt=receipts.take
+        layout = files.Layout(
+            format=chosen or files.guess_format(file, source),
+            kind=ordered,
+            columns=columns,
+            delimiter=delimiter,
+        )
+        files.check_together(layout, terms)
+        log = opened.enter_context(files.RejectLog(rejects, replace=resume))
+        task = _Task(
+            source=source,
+            layout=layout,
+            terms=terms,
+            settings=settings,
+            log=log,
+            rejects=rejects,
+            shown=opened.enter_context(bars(unit="B")),
+            receipts=Receipts(output),
+        )
+        if dry_run:
+            task.try_out(most)
+            return
+        task.check(most)
+        task.hand_in(resume=resume)
+
+
+class _Task:
+    """One import with all that it needs."""
+
+    def __init__(
+        self,
+        *,
+        source: "Source",
+        layout: "Layout",
+        terms: "Terms",
+        settings: "Settings",
+        log: "RejectLog",
+        rejects: Path | None,
+        shown: "Bars",
+        receipts: Receipts,
+    ) -> None:
+        self._source = source
+        self._layout = layout
+        self._terms = terms
+        self._settings = settings
+        self._log = log
+        self._rejects = rejects
+        self._shown = shown
+        self._receipts = receipts
+
+    def try_out(self, most: "MostErrors | None") -> None:
+        """Tell what would be handed in."""
+        from ledger.states import Kind  # noqa: PLC0415
+        from producer.files import check_file  # noqa: PLC0415
+
+        user, census = self._terms.user_id, None
+        self._show("Checking")
+        with looking(self._settings) as sights:
+            if user is not None and self._terms.project in self._settings.projects:
+                census = sights.census(self._terms.project, Kind.USER, user)
+            report = check_file(
+                self._source,
+                layout=self._layout,
+                terms=self._terms,
+                settings=self._settings,
+                rejects=self._log,
+                recent_purges=sights.recent_purges,
+                memories=None if census is None or census.note else census.memories,
             )
-    receipts.close(report)
-    _tell_rejects(log, rejects)
-    if log.count:
-        raise typer.Exit(EXIT_PARTLY)
+        self._refuse(most, report.lines)
+        show_file(report, sights, census, output=self._receipts.output)
+        self._end()
+
+    def check(self, most: "MostErrors | None") -> None:
+        """Stop before anything is written when too many lines are faulty."""
+        from producer.files import count_lines  # noqa: PLC0415
+
+        if most is None:
+            return
+        self._show("Checking")
+        taken = count_lines(
+            self._source,
+            layout=self._layout,
+            terms=self._terms,
+            settings=self._settings,
+            rejects=self._log,
+        )
+        self._refuse(most, taken)
+        self._log.start_over()
+
+    def hand_in(self, *, resume: bool) -> None:
+        """Hand everything in, or go on with what broke off."""
+        from producer import Producer  # noqa: PLC0415
+        from producer.files import ImportReport, import_file  # noqa: PLC0415
+
+        with Producer.from_settings(self._settings) as producer:
+            run = self._find_run(resume=resume)
+            if run is not None and run.progress.done and not _holds(producer, run):
+                _say(
+                    "It is not certain that this ledger holds what the import had recorded; "
+                    "everything is handed in again, and what it holds is not recorded twice."
+                )
+                run.start_over()
+            if run is not None and run.progress.complete:
+                _say(
+                    f"{self._source.name} was handed in completely ({_moment(run)}), "
+                    "nothing to do. Without --resume it is handed in as a new import."
+                )
+                self._receipts.close(ImportReport.of(run.progress))
+                return
+            self._show("Reading")
+            try:
+                report = import_file(
+                    producer,
+                    self._source,
+                    layout=self._layout,
+                    terms=self._terms,
+                    rejects=self._log,
+                    on_receipt=self._receipts.take,
+                    run=run,
+                )
+            except KeyboardInterrupt:
+                if run is None:
+                    raise
+                _say(
+                    "Interrupted. What was recorded is carried out all the same; the same command "
+                    "with --resume goes on from there and repeats nothing."
+                )
+                raise typer.Exit(EXIT_INTERRUPTED) from None
+        self._receipts.close(report)
+        self._end()
+
+    def _find_run(self, *, resume: bool) -> "Run | None":
+        """Begin a run, or find the one to go on with; None without a journal."""
+        from ledger.errors import RequestError  # noqa: PLC0415
+        from ledger.keys import Keys  # noqa: PLC0415
+        from ledger.macs import Macs  # noqa: PLC0415
+        from producer.files import Journal, import_digest  # noqa: PLC0415
+
+        if self._terms.idempotency_key is not None:
+            return None  # the key does it all
+        journal = Journal(self._settings.home)
+        journal.clear()
+        digest = import_digest(
+            self._source,
+            layout=self._layout,
+            terms=self._terms,
+            macs=Macs(Keys.load(self._settings.keys_dir)),
+        )
+        known = None
+        try:
+            known = journal.find(digest)
+            if known is not None and resume:
+                if not known.progress.complete:
+                    _say(f"Going on with the import of {_moment(known)}.")
+                return known
+        except RequestError:
+            if resume:
+                raise
+        if known is not None and not known.progress.complete:
+            # Before the new one is begun: who stops it now has one import as before.
+            _say(
+                f"An import of the same file with the same options, of {_moment(known)}, broke off "
+                f"or still runs ({known.progress.requests:,} requests noted). This is a new one "
+                "and records everything again; --resume would have gone on."
+            )
+        try:
+            return journal.begin(digest)
+        except RequestError as error:
+            if resume:
+                raise
+            _say(f"{error} The import goes on; should it break off, --resume cannot go on with it.")
+            return None
+
+    def _show(self, title: str) -> None:
+        self._source.on_progress = self._shown.add(title, self._source.size)
+
+    def _refuse(self, most: "MostErrors | None", taken: int) -> None:
+        rejected = self._log.count
+        if most is None or not most.exceeded(rejected=rejected, taken=taken):
+            return
+        tell_rejects(self._log, self._rejects, noun=self._source.noun)
+        _say(
+            f"{rejected:,} of {rejected + taken:,} are more than --max-errors allows; nothing was "
+            "handed in."
+        )
+        raise typer.Exit(EXIT_REFUSED)
+
+    def _end(self) -> None:
+        tell_rejects(self._log, self._rejects, noun=self._source.noun)
+        if self._log.count:
+            raise typer.Exit(EXIT_PARTLY)
 
 
-class _Receipts:
-    """Prints receipts as they come where the format allows it, and keeps a few for the table."""
+def _holds(producer: "Producer", run: "Run") -> bool:
+    """Whether this ledger is known to hold what the run noted as handed in."""
+    from ledger.errors import NotFoundError  # noqa: PLC0415
 
-    def __init__(self, output: Output) -> None:
-        self._output = output
-        self._few: list[dict[str, Any]] = []
-        self._count = 0
-
-    def take(self, receipt: "Receipt") -> None:
-        record = receipt_record(receipt)
-        self._count += 1
-        if self._output is Output.ID:
-            typer.echo(record["id"])
-        elif self._output is Output.JSONL:
-            typer.echo(json.dumps(record))
-        elif self._count <= _MOST_SHOWN:
-            self._few.append(record)
-
-    def close(self, report: "ImportReport") -> None:
-        summary: dict[str, Any] = {
-            "requests": report.requests,
-            "known": report.known,
-            "requested": report.requested,
-            "unique": report.unique,
-            "rejected": report.rejected,
-        }
-        if self._output is Output.JSON:
-            # The first requests only: a file may order a million of them, and -o jsonl streams.
-            record = {**summary, "first_requests": self._few}
-            show_one(record, output=Output.JSON, shown={})
-        elif self._output is Output.TABLE:
-            rows = [
-                [str(one["id"]), str(one["state"]), f"{one['unique']:,}", cell(one["duplicate"])]
-                for one in self._few
-            ]
-            for line in table(["id", "state", "unique", "known before"], rows):
-                typer.echo(line)
-            if report.requests > len(self._few):
-                typer.echo(f"… and {report.requests - len(self._few):,} more; `-o jsonl` shows all")
-            typer.echo("")
-            show_one(summary, output=Output.TABLE, shown=summary)
+    if run.progress.last is None:
+        return False
+    try:
+        producer.status(run.progress.last)
+    except NotFoundError:
+        return False
+    return True
 
 
-def _tell_rejects(log: "RejectLog", path: Path | None) -> None:
-    if not log.count:
-        return
-    for reject in log.first:
-        typer.echo(f"Line {reject.line} was not taken: {reject.reason}", err=True)
-    where = (
-        f"all are in {path.name}"
-        if path is not None
-        else "`--rejects FILE` writes all of them down"
-    )
-    noun = "line was" if log.count == 1 else "lines were"
-    typer.echo(f"{log.count:,} {noun} not taken; {where}.", err=True)
+def _moment(run: "Run") -> str:
+    return f"{run.began_at:%Y-%m-%d %H:%M} UTC"
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,12 +1,17 @@
 """`expunge status` and `expunge list`: how far requests are."""
 
+import json
+
 import typer
 
-from expunge.cli.output import Output, OutputOption, show_many, show_one
+from expunge.cli.output import Output, OutputOption
 from expunge.cli.pausing import warn_of_pauses
-from expunge.cli.views import LIST_COLUMNS, view_lines
+from expunge.cli.views import find_views, show_views
+from expunge.exit_codes import EXIT_PARTLY
 
 __all__ = ["add_to"]
+
+_MOST_SHOWN = 50
 
 
 def add_to(app: typer.Typer) -> None:
@@ -16,41 +21,71 @@ def add_to(app: typer.Typer) -> None:
 
 
 def status(
-    request_id: str = typer.Argument(metavar="ID", help="From the receipt, or from `list`."),
+    ids: list[str] = typer.Argument(
+        metavar="ID...", help="From receipts or `list`; also `@FILE` or `-`, one a line."
+    ),
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """Show one request: its state, and what became of its ids."""
+    """Show requests: their state, and what became of their ids."""
+    from expunge.cli.values import ids_from  # noqa: PLC0415
     from ledger import Keys, Ledger  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
 
+    wanted = ids_from(ids)
+    single = wanted == ids and len(ids) == 1
     settings = load_settings()
     with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as ledger:
-        view = ledger.status(request_id)
+        views = find_views(ledger, wanted)
         warn_of_pauses(ledger)
-    show_one(view.as_dict(), output=output, shown=view_lines(view))
+    show_views(views, output=output, single=single)
+    if missing := len(wanted) - len(views):
+        typer.echo(f"{missing:,} of {len(wanted):,} requests are not in this ledger.", err=True)
+        raise typer.Exit(EXIT_PARTLY)
 
 
 def list_(
-    state: str | None = typer.Option(
+    words: list[str] | None = typer.Argument(
         None,
-        help="receiving, scheduled, open, verifying, complete, partial, failed or cancelled.",
+        metavar="[FILTER]...",
+        help="Words such as `state:open,verifying -project:crm due:<+3d`; all must hold.",
     ),
-    project: str | None = typer.Option(None, help="Only this project's."),
-    kind: str | None = typer.Option(None, help="memories, user or agent."),
-    limit: int = typer.Option(50, min=1, max=10_000, help="At most so many, the newest first."),
+    limit: int | None = typer.Option(
+        None,
+        min=1,
+        max=10_000,
+        help="At most so many, the newest first [default: 50; all with `-o id`].",
+    ),
+    count: bool = typer.Option(False, "--count", help="Print only how many there are."),
     output: OutputOption = Output.TABLE,
 ) -> None:
-    """List requests, the newest first."""
-    from expunge.cli.values import one_of  # noqa: PLC0415
-    from ledger import Keys, Kind, Ledger, RequestState  # noqa: PLC0415
+    """List requests, the newest first.
+
+    A filter that begins with `-` comes after `--`. All words: docs/cli.md, "The filter language".
+    """
+    from ledger import Keys, Ledger  # noqa: PLC0415
+    from ledger.filters import parse_filter  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
 
-    wanted_state = one_of(RequestState, state, option="--state")
-    wanted_kind = one_of(Kind, kind, option="--kind")
+    asked = parse_filter(" ".join(words or []))
     settings = load_settings()
     with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as ledger:
-        views = ledger.list_requests(
-            state=wanted_state, project=project, kind=wanted_kind, limit=limit
-        )
         warn_of_pauses(ledger)
-    show_many([view.as_dict() for view in views], output=output, columns=LIST_COLUMNS)
+        if count:
+            number = ledger.count_requests(filter=asked)
+            as_json = output in (Output.JSON, Output.JSONL)
+            typer.echo(json.dumps({"count": number}) if as_json else number)
+            return
+        if output is Output.ID and limit is None:
+            # For the next command in a pipe: part of them would be taken for all.
+            for request_id in ledger.find_requests(filter=asked):
+                typer.echo(request_id)
+            return
+        most = limit or _MOST_SHOWN
+        views = ledger.list_requests(filter=asked, limit=most + 1)
+        number = len(views) if len(views) <= most else ledger.count_requests(filter=asked)
+    show_views(views[:most], output=output)
+    if len(views) > most:
+        typer.echo(
+            f"These are the newest {most:,} of {number:,}; `--limit` shows more, and `-o id` all.",
+            err=True,
+        )

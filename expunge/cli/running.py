@@ -25,6 +25,9 @@ def worker() -> None:
     from ledger.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
+    for project in settings.projects.values():
+        if project.key_fault is not None:
+            raise SettingsError(project.key_fault)
     without = sorted(name for name, one in settings.projects.items() if one.api_key is None)
     if len(without) == len(settings.projects):
         msg = (
@@ -35,9 +38,14 @@ def worker() -> None:
     if without:
         names = ", ".join(without)
         typer.echo(f"No API key for: {names}. Requests of these wait.", err=True)
+    from expunge.health.listening import open_listener  # noqa: PLC0415
+    from ledger.tracing import require_traces  # noqa: PLC0415
     from worker import supervisor  # noqa: PLC0415
 
-    raise typer.Exit(supervisor.run(settings))
+    require_traces(settings)
+    listener = open_listener(settings)
+    steward = "expunge.health.steward_main"
+    raise typer.Exit(supervisor.run(settings, steward=steward, listener=listener))
 
 
 def simulator(ctx: typer.Context) -> None:

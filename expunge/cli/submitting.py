@@ -6,17 +6,15 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 from typer.core import TyperCommand
 
+from expunge.cli.dry_running import try_request
 from expunge.cli.output import Output, OutputOption, show_one
 from expunge.cli.values import memory_ids, moment, one_of, one_value
-from expunge.cli.views import receipt_record, view_lines
+from expunge.cli.views import receipt_record, tell_hold, view_lines
 from expunge.exit_codes import EXIT_PARTLY
 from expunge.progress import bars
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ledger.model import Receipt, RequestView
-    from ledger.projects import Project
     from producer import Producer
 
 __all__ = ["add_to"]
@@ -62,7 +60,10 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
     ),
     due: str | None = typer.Option(None, help="When it must be done; a moment with time zone."),
     not_before: str | None = typer.Option(None, help="No call before this moment."),
-    dry_run: bool = typer.Option(False, help="Check everything and write nothing."),
+    dry_run: bool = typer.Option(
+        False,
+        help="Hand nothing in; say which calls would be made, and how much a named user has now.",
+    ),
     wait: str | None = typer.Option(
         None, metavar="[SECONDS]", help="Wait for its end: `--wait`, or `--wait=60` at most."
     ),
@@ -75,7 +76,7 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
     """
     from ledger.errors import RequestError  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
-    from ledger.states import Lane  # noqa: PLC0415
+    from ledger.states import Kind, Lane  # noqa: PLC0415
     from producer import Producer  # noqa: PLC0415
 
     given = {"--memory-id": memory_id, "--user-id": user_id, "--agent-id": agent_id}
@@ -103,7 +104,8 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
     purged = user_id if user_id is not None else agent_id
     subject = one_value(purged, option=kinds[0]) if purged is not None else None
     if dry_run:
-        _try(settings.projects, terms, memory_id, subject if memory_id is None else whose, output)
+        ordered = {"--memory-id": Kind.MEMORIES, "--user-id": Kind.USER, "--agent-id": Kind.AGENT}
+        try_request(settings, terms, ordered[kinds[0]], memory_id or None, whose or subject, output)
         return
     with Producer.from_settings(settings) as producer:
         if memory_id:
@@ -112,6 +114,7 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
             receipt = producer.purge_user(subject or "", **terms)
         else:
             receipt = producer.purge_agent(subject or "", **terms)
+        tell_hold(receipt)
         if timeout_s is None:
             _show(receipt, output)
             return
@@ -137,37 +140,6 @@ def _seconds(wait: str | None) -> float | None:
         msg = "--wait takes a number of seconds, as in --wait=60, or nothing."
         raise RequestError(msg)
     return seconds
-
-
-def _try(
-    projects: "Mapping[str, Project]",
-    terms: dict[str, Any],
-    ids: list[str] | None,
-    subject: str | None,
-    output: Output,
-) -> None:
-    """Check as far as that goes without the ledger, and say what would be handed in."""
-    from ledger.errors import RequestError  # noqa: PLC0415
-    from ledger.ids import check_memory_id, check_subject  # noqa: PLC0415
-    from ledger.policy import parse_verify  # noqa: PLC0415
-
-    if terms["project"] not in projects:
-        msg = f"There is no such project in the settings; known are: {', '.join(sorted(projects))}."
-        raise RequestError(msg)
-    if terms["verify"] is not None:
-        parse_verify(terms["verify"])
-    if subject is not None:
-        check_subject(subject, where="The user or agent id")
-    requested = 1
-    if ids is not None:
-        requested = 0
-        for requested, each in enumerate(memory_ids(ids), start=1):
-            check_memory_id(each, where=f"Memory id number {requested}")
-        if requested == 0:
-            msg = "The batch holds no memory id; an empty batch is refused."
-            raise RequestError(msg)
-    record = {"id": None, "dry_run": True, "project": terms["project"], "requested": requested}
-    show_one(record, output=output, shown={**record, "id": "none: nothing was written"})
 
 
 def _show(receipt: "Receipt", output: Output) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["memory_ids", "moment", "one_of", "one_value", "operator"]
+__all__ = ["ids_from", "memory_ids", "moment", "one_of", "one_value", "operator"]
 
 _E = TypeVar("_E", bound=StrEnum)
 
@@ -36,6 +36,37 @@ def memory_ids(values: Sequence[str]) -> Iterator[str]:
                     msg += "Nothing was handed in; `expunge import` takes the other lines."
                     raise RequestError(msg)
                 yield found
+
+
+def ids_from(values: Sequence[str]) -> list[str]:
+    """Give request ids, each once: those given one by one, those of files and of standard input.
+
+    Raises:
+        RequestError: A file cannot be read, or there is no id at all.
+    """
+    from ledger.errors import RequestError  # noqa: PLC0415
+    from producer.files import open_source  # noqa: PLC0415
+
+    if list(values).count("-") > 1:
+        msg = "Standard input can be read only once; give `-` once."
+        raise RequestError(msg)
+    found: dict[str, None] = {}
+    for value in values:
+        if value != "-" and not value.startswith("@"):
+            found[value] = None
+            continue
+        with open_source(value.removeprefix("@")) as source:
+            for line in source.lines():
+                if line.text is None:
+                    msg = f"Line {line.number} of {source.name} is too long for a request's id."
+                    raise RequestError(msg)
+                # Ours have no blanks, so one at the end is the editor's.
+                if content := line.content.strip():
+                    found[content] = None
+    if not found:
+        msg = "There is no request id in what was given; nothing was done."
+        raise RequestError(msg)
+    return list(found)
 
 
 def one_value(value: str, *, option: str) -> str:

@@ -85,7 +85,7 @@ def wait_for_all(
                     if view.state in FINAL_REQUEST_STATES:
                         ended[receipt.id] = view
                 move(done)
-            stack.check_workers()
+            stack.check_parts()
             if all(receipt.id in ended for each in files for receipt in each.receipts):
                 return [[ended[receipt.id] for receipt in each.receipts] for each in files]
             if time.monotonic() > until:

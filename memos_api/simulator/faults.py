@@ -24,6 +24,9 @@ class FaultKind(StrEnum):
     STALL = "stall"  # applied, headers at once, then nothing for `seconds`
     RESET_AFTER_APPLYING = "reset_after_applying"  # TCP RST instead of an answer
     RESET_BEFORE_APPLYING = "reset_before_applying"
+    RESET_THEN_APPLYING = "reset_then_applying"  # TCP RST now, shows after `seconds`
+    HALF_EFFECT = "half_effect"  # answers success, and only every second memory is gone
+    WIDER_EFFECT = "wider_effect"  # answers success; all of the owners' memories are gone
     HTML = "html"  # a proxy's page with `status` (502), not applied
     EMPTY = "empty"  # applied, `status` (202) without a body
     TRUNCATED = "truncated"  # applied, the connection ends in mid-body

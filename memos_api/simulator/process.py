@@ -98,7 +98,11 @@ class SimulatorProcess:
         """
         # Standard input is the tether: the kernel closes it when this process dies, however.
         self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C in the terminal is its user's to handle: workers may still have calls there.
+            start_new_session=True,
         )
         assert self._process.stdout is not None  # noqa: S101  # asked for two lines above
         line = self._process.stdout.readline()
@@ -111,6 +115,11 @@ class SimulatorProcess:
         self.api_key = ready["api_key"]
         self.control = SimulatorControl(self.base_url)
         return self
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def __exit__(
         self,

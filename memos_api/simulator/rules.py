@@ -8,14 +8,17 @@ memory) is a setting.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from memos_api.simulator.state import CATEGORIES, Memory, Owner, Project
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-__all__ = ["Result", "Rules", "Settings", "refusal"]
+__all__ = ["Effect", "Result", "Rules", "Settings", "refusal"]
+
+Effect: TypeAlias = Literal["all", "none", "half", "wider"]
+"""Of what is to be deleted: everything, nothing, every second one, all that their owners have."""
 
 _LISTS = tuple(
     f"{'memory' if name == 'fact' else 'tool_memory' if name == 'tool' else name}_detail_list"
@@ -99,7 +102,7 @@ class Rules:
         self._projects = projects
 
     def delete(
-        self, project: Project, body: object, *, now: float, delay_s: float, effect: bool
+        self, project: Project, body: object, *, now: float, delay_s: float, effect: Effect
     ) -> Result:
         """Answer `POST delete/memory`: exactly one of memory_ids, user_id, agent_id.
 
@@ -108,7 +111,7 @@ class Rules:
             body: The parsed body.
             now: Monotonic seconds.
             delay_s: Seconds until the deletion shows.
-            effect: False answers alike but deletes nothing.
+            effect: What is deleted of it; the answer is the same.
         """
         named = _one_of(body, ("memory_ids", "user_id", "agent_id"))
         if isinstance(named, Result):
@@ -125,11 +128,11 @@ class Rules:
         kind, name = owner
         if owner not in project.owners and self.settings.unknown_user:
             return refusal(40308, kind=kind, ids=(name,))
-        applied = project.delete(project.of(owner), now=now, delay_s=delay_s) if effect else 0
+        applied = _delete(project, project.of(owner), effect, now=now, delay_s=delay_s)
         return Result(data={"success": True}, kind=kind, ids=(name,), applied=applied)
 
     def _delete_ids(
-        self, project: Project, ids: tuple[str, ...], *, now: float, delay_s: float, effect: bool
+        self, project: Project, ids: tuple[str, ...], *, now: float, delay_s: float, effect: Effect
     ) -> Result:
         if self.settings.max_ids is not None and len(ids) > self.settings.max_ids:
             return refusal(40305, kind="memories", ids=ids)
@@ -145,7 +148,7 @@ class Rules:
             return refusal(40306, kind="memories", ids=ids)
         if unknown and policy == "all_or_nothing":
             return refusal(40307, kind="memories", ids=ids)
-        applied = project.delete(ids, now=now, delay_s=delay_s) if effect else 0
+        applied = _delete(project, ids, effect, now=now, delay_s=delay_s)
         if unknown and policy == "partial":
             return refusal(40307, kind="memories", ids=ids, applied=applied)
         return Result(data={"success": True}, kind="memories", ids=ids, applied=applied)
@@ -206,6 +209,21 @@ class Rules:
             for name, view in zip(_LISTS, _VIEWS, strict=True)
         }
         return Result(data=data, kind=owner[0], ids=(owner[1],))
+
+
+def _delete(
+    project: Project, ids: Iterable[str], effect: Effect, *, now: float, delay_s: float
+) -> int:
+    """Delete as much as *effect* says; return how many."""
+    ids = list(ids)
+    if effect == "none":
+        return 0
+    if effect == "half":
+        ids = ids[::2]
+    elif effect == "wider":
+        owners = {memory.owner for one in ids if (memory := project.alive(one)) is not None}
+        ids = [one for owner in owners for one in project.of(owner)]
+    return project.delete(ids, now=now, delay_s=delay_s)
 
 
 def _one_of(body: object, fields: tuple[str, ...]) -> tuple[str, object] | Result:

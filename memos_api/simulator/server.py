@@ -18,6 +18,7 @@ from memos_api.simulator.world import BASE_PATH, World
 
 if TYPE_CHECKING:
     from memos_api.simulator.journal import CallRecord
+    from memos_api.simulator.rules import Effect
     from memos_api.simulator.state import Project
     from memos_api.simulator.wire import Receive, Scope, Send
 
@@ -39,7 +40,14 @@ _MISSENT = frozenset(
         FaultKind.TRUNCATED,
     },
 )
-_WITHOUT_EFFECT = frozenset({FaultKind.SUCCESS_WITHOUT_EFFECT, FaultKind.HTML})
+_RESETTING = frozenset({FaultKind.RESET_AFTER_APPLYING, FaultKind.RESET_THEN_APPLYING})
+_LATE = frozenset({FaultKind.DELAYED_EFFECT, FaultKind.RESET_THEN_APPLYING})
+_EFFECTS: dict[FaultKind, Effect] = {
+    FaultKind.SUCCESS_WITHOUT_EFFECT: "none",
+    FaultKind.HTML: "none",
+    FaultKind.HALF_EFFECT: "half",
+    FaultKind.WIDER_EFFECT: "wider",
+}
 _QUOTA = 40304
 _RATE = 40300
 _AS_HTTP = {40100: 401, 40103: 401, 40132: 401, 40306: 403, 40001: 404, 40307: 404, 40308: 404}
@@ -125,7 +133,7 @@ class Simulator:
         result = self._result(request)
         if fault is None:
             await self._send(send, record, result)
-        elif fault.kind is FaultKind.RESET_AFTER_APPLYING:
+        elif fault.kind in _RESETTING:
             record.status = 0
             reset(request.scope)
         elif fault.kind in _MISSENT:
@@ -164,13 +172,13 @@ class Simulator:
             result = world.rules.search(project, _parse(request.body))
         else:
             fault = request.fault
-            delayed = fault is not None and fault.kind is FaultKind.DELAYED_EFFECT
+            late = fault is not None and fault.kind in _LATE
             result = world.rules.delete(
                 project,
                 _parse(request.body),
                 now=now,
-                delay_s=fault.seconds if fault is not None and delayed else 0.0,
-                effect=fault is None or fault.kind not in _WITHOUT_EFFECT,
+                delay_s=fault.seconds if fault is not None and late else 0.0,
+                effect="all" if fault is None else _EFFECTS.get(fault.kind, "all"),
             )
         record.kind, record.n_ids, record.applied = result.kind, len(result.ids), result.applied
         if world.journal.keep_ids:

@@ -11,7 +11,7 @@ from itertools import groupby
 from typing import Final
 
 from ledger.errors import RequestError
-from producer.files.table import TableRow
+from producer.files.rows import TableRow
 
 __all__ = ["group_by_user"]
 

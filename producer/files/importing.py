@@ -1,62 +1,22 @@
-"""Hands a file in: one request for a list of ids, one a user, or one a line of JSONL."""
+"""Hands a file in: one request for a list of ids, one a user or agent, or one a line of JSONL."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
-from datetime import datetime
-from typing import Any, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
-from ledger.errors import LedgerError, RequestError
+from ledger.errors import ConflictError, RequestError
 from ledger.model import Receipt
-from ledger.states import Kind, Lane
-from producer.files.by_user import group_by_user
-from producer.files.jsonl import RequestRow, read_requests
-from producer.files.layout import Columns, Format
-from producer.files.plain import read_plain
-from producer.files.rejects import Reject, RejectLog
+from ledger.states import Kind
+from producer.files.checking import nothing_to_do
+from producer.files.handing import HandingIn
+from producer.files.journal import Progress, Run
+from producer.files.layout import Format, Layout
+from producer.files.orders import accepted, check_together, read_orders, read_rows
+from producer.files.rejects import RejectLog
 from producer.files.source import Source
-from producer.files.table import TableRow, read_table
+from producer.files.terms import Terms, TermsCheck
 from producer.submit import Producer
 
-__all__ = ["ImportReport", "Layout", "Terms", "import_file"]
-
-_T = TypeVar("_T")
-_Take = Callable[[Receipt], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Layout:
-    """How to read the file.
-
-    Attributes:
-        format: Plain lines, CSV, TSV or JSONL.
-        columns: For CSV and TSV, which column holds what.
-        delimiter: For CSV; None is the comma.
-    """
-
-    format: Format
-    columns: Columns = field(default_factory=Columns)
-    delimiter: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Terms:
-    """What holds for the whole file; a JSONL line may say otherwise for itself.
-
-    Attributes are those of `Producer.delete_memories`. Under an idempotency key, the request of a
-    plain or CSV file has that key; with a user column each user's has one derived from key and
-    user; a JSONL line without a key of its own has `KEY:LINE`.
-    """
-
-    project: str = "default"
-    user_id: str | None = None
-    lane: Lane | None = None
-    verify: str | None = None
-    reason: str | None = None
-    idempotency_key: str | None = None
-    submitted_at: datetime | None = None
-    due_at: datetime | None = None
-    not_before: datetime | None = None
+__all__ = ["ImportReport", "import_file"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +37,16 @@ class ImportReport:
     unique: int
     rejected: int
 
-
-@dataclass
-class _Tally:
-    requests: int = 0
-    known: int = 0
-    requested: int = 0
-    unique: int = 0
+    @classmethod
+    def of(cls, progress: Progress) -> "ImportReport":
+        """Give that of a complete run."""
+        return cls(
+            requests=progress.requests,
+            known=progress.known,
+            requested=progress.requested + progress.repeats,
+            unique=progress.unique,
+            rejected=progress.rejected,
+        )
 
 
 def import_file(
@@ -93,13 +56,14 @@ def import_file(
     layout: Layout,
     terms: Terms,
     rejects: RejectLog,
-    on_receipt: _Take | None = None,
+    on_receipt: Callable[[Receipt], None] = lambda _receipt: None,
+    run: Run | None = None,
 ) -> ImportReport:
     """Hand in everything that the file orders; memory does not grow with the file.
 
     Lines that cannot be taken go to *rejects*, and the others are handed in. What is wrong with the
-    file as a whole raises, and then nothing of it is carried out; only a JSONL import, where each
-    line stands for itself, keeps the requests that came before a ledger that stopped answering.
+    file as a whole raises, and then nothing of it is carried out. When the ledger stops answering,
+    or a file that orders many requests changes while it is read, what came before is recorded.
 
     Args:
         producer: Open.
@@ -108,131 +72,87 @@ def import_file(
         terms: What holds for all of it.
         rejects: Takes the lines that are not taken.
         on_receipt: Called for each request as soon as it is recorded.
+        run: Of a journal, so that the import can go on when it breaks off; its token takes the
+            place of an idempotency key. Requests that were handed in before are passed over.
 
     Raises:
         RequestError: The file, or the terms, cannot be accepted; or no line of it could be taken.
         ConflictError: The idempotency key is that of another file. (A JSONL line is a reject.)
         LedgerError: The ledger did not confirm; the message says how far it got.
     """
-    tally = _Tally()
+    check_together(layout, terms)
+    if run is not None:
+        terms = replace(terms, idempotency_key=run.token)
+    if (fault := TermsCheck(producer.settings).fault(terms.shared())) is not None:
+        raise fault
+    handing = HandingIn(producer, name=source.name, rejects=rejects, on_receipt=on_receipt, run=run)
+    try:
+        repeats = _hand_in(source, layout, terms, rejects, handing)
+    except BaseException as error:
+        changed = source.changed
+        if run is not None:
+            _leave(run, error, handing, changed=changed)
+        if changed and isinstance(error, RequestError) and handing.requests:
+            raise _partly(error, handing) from None
+        if run is not None and not changed and isinstance(error, ConflictError):
+            raise _other_ids(error) from None
+        raise
+    done = replace(handing.progress, known=handing.known, repeats=repeats, rejected=rejects.count)
+    if run is not None:
+        run.finish(done)
+    return ImportReport.of(done)
 
-    def take(receipt: Receipt) -> None:
-        tally.requests += 1
-        tally.known += receipt.duplicate
-        tally.requested += receipt.requested
-        tally.unique += receipt.unique
-        if on_receipt is not None:
-            on_receipt(receipt)
 
-    if layout.format is Format.JSONL:
-        _import_requests(producer, source, terms=terms, rejects=rejects, take=take)
+def _hand_in(
+    source: Source, layout: Layout, terms: Terms, rejects: RejectLog, handing: HandingIn
+) -> int:
+    """Hand everything in; gives how many purges stood there before."""
+    if layout.format is not Format.JSONL and layout.orders is not Kind.MEMORIES:
+        # Each purge stands for itself, but a fault of the whole file may be in its last row, and
+        # that it changed since it was checked shows at its end.
+        for _ in read_rows(source, layout):
+            pass
+    repeats = 0
+
+    def repeat() -> None:
+        nonlocal repeats
+        repeats += 1
+
+    rows = accepted(read_rows(source, layout), rejects)
+    for asked in read_orders(rows, layout=layout, terms=terms, on_repeat=repeat):
+        handing.take(asked)
+    handing.flush()
+    if handing.requests == 0:
+        raise nothing_to_do(source, rejects)
+    return repeats
+
+
+def _leave(run: Run, error: BaseException, handing: HandingIn, *, changed: bool) -> None:
+    """Write down how far the run is, or that nothing came of it."""
+    if changed:
+        # What is handed in may be of other content than what the run is named by: none of it may
+        # be passed over.
+        run.start_over()
+    if (
+        isinstance(error, RequestError)
+        and not isinstance(error, ConflictError)
+        and handing.requests == 0
+    ):
+        run.forget()
     else:
-        _import_ids(producer, source, layout=layout, terms=terms, rejects=rejects, take=take)
-    if tally.requests == 0:
-        raise _nothing(source, rejects)
-    return ImportReport(rejected=rejects.count, **asdict(tally))
+        run.pause()
 
 
-def _import_ids(
-    producer: Producer,
-    source: Source,
-    *,
-    layout: Layout,
-    terms: Terms,
-    rejects: RejectLog,
-    take: _Take,
-) -> None:
-    given = asdict(terms)
-    if layout.format is Format.PLAIN:
-        ids = _taken(read_plain(source), rejects)
-        _import_one(producer, ids, given=given, take=take)
-        return
-    delimiter = layout.delimiter or ("\t" if layout.format is Format.TSV else ",")
-    rows = _taken(read_table(source, columns=layout.columns, delimiter=delimiter), rejects)
-    if layout.columns.user_id is None:
-        _import_one(producer, (row.memory_id for row in rows), given=given, take=take)
-    else:
-        _import_by_user(producer, rows, given=given, take=take)
+def _partly(error: RequestError, handing: HandingIn) -> RequestError:
+    return type(error)(
+        f"{error} {handing.requests:,} requests of it are recorded, and carried out all the same."
+    )
 
 
-def _import_one(
-    producer: Producer, ids: Iterable[str], *, given: dict[str, Any], take: _Take
-) -> None:
-    stream = iter(ids)
-    first = next(stream, None)
-    if first is not None:
-        take(producer.delete_memories(_again(first, stream), **given))
-
-
-def _import_by_user(
-    producer: Producer, rows: Iterable[TableRow], *, given: dict[str, Any], take: _Take
-) -> None:
-    if given["user_id"] is not None:
-        msg = "A column says whose each id is; leave out the user for the whole file."
-        raise RequestError(msg)
-    key = given["idempotency_key"]
-    for user, ids in group_by_user(rows):
-        own: dict[str, Any] = {"user_id": user}
-        if key is not None:
-            # By user and not by place: the same file with its lines in another order is the same.
-            own["idempotency_key"] = f"{key}:{hashlib.sha256(user.encode()).hexdigest()[:32]}"
-        take(producer.delete_memories(ids, **{**given, **own}))
-
-
-def _import_requests(
-    producer: Producer, source: Source, *, terms: Terms, rejects: RejectLog, take: _Take
-) -> None:
-    given = asdict(terms)
-    if given.pop("user_id") is not None:
-        msg = "In JSONL each line says whose its ids are; leave out the user for the whole file."
-        raise RequestError(msg)
-    if terms.project not in producer.settings.projects:
-        names = ", ".join(sorted(producer.settings.projects))
-        msg = f"There is no such project in the settings; known are: {names}."
-        raise RequestError(msg)
-    for row in _taken(read_requests(source), rejects):
-        own = dict(row.terms)
-        if terms.idempotency_key is not None and "idempotency_key" not in own:
-            own["idempotency_key"] = f"{terms.idempotency_key}:{row.line}"
-        try:
-            take(_hand_in(producer, row, {**given, **own}))
-        except RequestError as error:
-            rejects.add(Reject(line=row.line, reason=str(error)))
-        except LedgerError as error:
-            msg = f"{error} The lines before line {row.line} of {source.name} are recorded"
-            msg += (
-                "; hand the file in again, the same key keeps them from being recorded twice."
-                if terms.idempotency_key is not None
-                else ", the others are not; hand those in again."
-            )
-            raise type(error)(msg) from None
-
-
-def _hand_in(producer: Producer, row: RequestRow, terms: dict[str, Any]) -> Receipt:
-    if row.kind is Kind.MEMORIES:
-        return producer.delete_memories(row.memory_ids, user_id=row.subject, **terms)
-    purge = producer.purge_user if row.kind is Kind.USER else producer.purge_agent
-    return purge(row.subject or "", **terms)
-
-
-def _taken(found: Iterable[_T | Reject], rejects: RejectLog) -> Iterator[_T]:
-    for each in found:
-        if isinstance(each, Reject):
-            rejects.add(each)
-        else:
-            yield each
-
-
-def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
-
-
-def _nothing(source: Source, rejects: RejectLog) -> RequestError:
-    if rejects.count == 0:
-        return RequestError(f"{source.name} holds nothing to delete; nothing was handed in.")
-    first = rejects.first[0]
-    return RequestError(
-        f"None of the lines of {source.name} could be taken ({rejects.count:,} rejected); nothing "
-        f"was handed in. Line {first.line}: {first.reason}"
+def _other_ids(error: ConflictError) -> ConflictError:
+    return ConflictError(
+        f"{error} It is of the import that broke off. Where the file changed while that read it, "
+        "the request holds other ids: a day after the last of them it is cancelled, nothing of it "
+        "having been sent, and --resume hands in all of the file. Without --resume it is a new "
+        "import at once."
     )

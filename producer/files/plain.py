@@ -1,13 +1,15 @@
-"""Plain lines: one memory id a line."""
+"""Plain lines: one memory id a line, or one user or agent to purge."""
 
 from collections.abc import Iterator
 
 from ledger.errors import RequestError
 from ledger.ids import check_memory_id
+from ledger.states import Kind
 from producer.files.rejects import Reject
+from producer.files.rows import PurgeRow, purge_of
 from producer.files.source import Source
 
-__all__ = ["read_plain"]
+__all__ = ["read_plain", "read_plain_purges"]
 
 
 def read_plain(source: Source) -> Iterator[str | Reject]:
@@ -24,3 +26,17 @@ def read_plain(source: Source) -> Iterator[str | Reject]:
                 yield check_memory_id(content, where="The id")
             except RequestError as error:
                 yield Reject(line=line.number, reason=str(error))
+
+
+def read_plain_purges(source: Source, kind: Kind) -> Iterator[PurgeRow | Reject]:
+    """Yield each line's user or agent exactly as it stands there, or why it is not taken.
+
+    Args:
+        source: The file.
+        kind: Users or agents.
+    """
+    for line in source.lines():
+        if line.text is None:
+            yield Reject(line=line.number, reason=f"The line is too long for a {kind.value}.")
+        elif content := line.content:
+            yield purge_of(kind, line.number, content)

@@ -1,6 +1,9 @@
-"""A file, or what comes through a pipe, as numbered lines of UTF-8."""
+"""A file, or what comes through a pipe: found to be what it should be before it is read."""
 
 import codecs
+import hashlib
+import io
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,6 +22,18 @@ _BLOCK: Final = 1 << 20
 _KEPT_IN_MEMORY: Final = 8 << 20
 _PROGRESS_BYTES: Final = 1 << 18
 _UTF16_MARKS: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_PARQUET_MARK: Final = b"PAR1"
+# First bytes of what is often handed in by mistake; no id and no header begins with any of them.
+_MISTAKES: Final = (
+    (b"\x1f\x8b", "is compressed with gzip; unpack it (`gunzip`) and hand that in"),
+    (b"\x28\xb5\x2f\xfd", "is compressed with zstd; unpack it (`unzstd`) and hand that in"),
+    (b"\xfd7zXZ\x00", "is compressed with xz; unpack it (`unxz`) and hand that in"),
+    (
+        b"PK\x03\x04",
+        "is a ZIP archive or a workbook; save what it holds as CSV in UTF-8 and hand that in",
+    ),
+    (b"PAR1\x15", "is a Parquet file; `expunge import --format parquet` reads it"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,18 +59,35 @@ class Line:
 
 
 class Source:
-    """A file that was found to be UTF-8; lines can be read again and again."""
+    """A file that was read once to its end; it can be read again and again.
 
-    def __init__(self, file: BinaryIO, *, name: str) -> None:
-        """Check the whole file. *file* can seek and stands where the content begins.
+    Attributes:
+        name: The file's name without its folder.
+        noun: What its rejects are numbered by, line or row.
+        size: In bytes.
+        digest: SHA-256 of the content, in hex.
+        on_progress: Called with how many bytes were read, again and again.
+    """
+
+    def __init__(self, file: BinaryIO, *, name: str, binary: bool = False) -> None:
+        """Check the whole file.
+
+        Args:
+            file: Can seek, and stands where the content begins.
+            name: For messages.
+            binary: It is Parquet; else it is text in UTF-8.
 
         Raises:
-            RequestError: It cannot be read to its end, or is not UTF-8.
+            RequestError: It cannot be read to its end, or is something else.
         """
-        self._file = file
+        self.file = file
         self.name = name
-        self.size = self._check()
+        self.noun = "Row" if binary else "Line"
         self.on_progress: Callable[[int], None] = _ignore
+        self.digest = ""
+        self._other_content = False
+        self._stamp = _stamp(file)
+        self.size = self._check(binary=binary)
 
     def lines(self, *, longest: int = LONGEST_LINE) -> Iterator[Line]:
         r"""Yield the lines from the first on; only `\n` ends a line.
@@ -67,48 +99,73 @@ class Source:
                 in memory as a whole.
 
         Raises:
-            RequestError: The file cannot be read, or was changed after it had been checked.
+            RequestError: The file cannot be read; or, after the last line, it is not what had been
+                checked.
         """
         number = position = reported = 0
+        content = hashlib.sha256()
         try:
-            self._file.seek(0)
-            while raw := self._file.readline(longest + 1):
+            self.file.seek(0)
+            while raw := self.file.readline(longest + 1):
                 number += 1
                 position += len(raw)
+                content.update(raw)
                 if number == 1:
                     raw = raw.removeprefix(codecs.BOM_UTF8)
                 if len(raw) > longest and not raw.endswith(b"\n"):
-                    position += self._skip_line(longest)
+                    for more in self._rest_of_line(longest):
+                        position += len(more)
+                        content.update(more)
                     yield Line(number=number, text=None)
                 else:
                     yield Line(number=number, text=raw.decode())
                 if position - reported >= _PROGRESS_BYTES:
                     reported = position
                     self.on_progress(position)
-        except (OSError, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            raise self._changed() from None
+        except OSError as error:
             raise self._unreadable(error) from None
+        if content.hexdigest() != self.digest:
+            raise self._changed()
         self.on_progress(position)
 
-    def _skip_line(self, longest: int) -> int:
-        skipped = 0
-        while more := self._file.readline(longest):
-            skipped += len(more)
+    @property
+    def changed(self) -> bool:
+        """Whether it was written since it was checked, as far as it was read or the system says.
+
+        What came through a pipe is this process's own and never changes.
+        """
+        return self._other_content or _stamp(self.file) != self._stamp
+
+    def check_untouched(self) -> None:
+        """Find out whether it was written, where it is not read in its order and has no digest.
+
+        Raises:
+            RequestError: It was written since it was checked.
+        """
+        if self.changed:
+            raise self._changed()
+
+    def _rest_of_line(self, longest: int) -> Iterator[bytes]:
+        while more := self.file.readline(longest):
+            yield more
             if more.endswith(b"\n"):
                 break
-        return skipped
 
-    def _check(self) -> int:
+    def _check(self, *, binary: bool) -> int:
         decoder = codecs.getincrementaldecoder("utf-8")()
+        content = hashlib.sha256()
         size, line = 0, 1
-        block = b""
         try:
-            while block := self._file.read(_BLOCK):
-                if size == 0 and block.startswith(_UTF16_MARKS):
-                    msg = f"{self.name} is UTF-16; save it as UTF-8 and hand it in again."
-                    raise RequestError(msg)
-                decoder.decode(block)
+            while block := self.file.read(_BLOCK):
+                if size == 0:
+                    self._refuse_mistakes(block, binary=binary)
                 size += len(block)
-                line += block.count(b"\n")
+                content.update(block)
+                if not binary:
+                    decoder.decode(block)
+                    line += block.count(b"\n")
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as error:
             line += error.object.count(b"\n", 0, error.start)
@@ -119,15 +176,38 @@ class Source:
             raise RequestError(msg) from None
         except OSError as error:
             raise self._unreadable(error) from None
+        self.digest = content.hexdigest()
         return size
 
-    def _unreadable(self, error: OSError | UnicodeDecodeError) -> RequestError:
-        what = error.strerror if isinstance(error, OSError) else "it changed while it was read"
-        return RequestError(f"{self.name} cannot be read: {what}. Mend that and hand it in again.")
+    def _refuse_mistakes(self, block: bytes, *, binary: bool) -> None:
+        """Name what is plainly another kind of file, by its first bytes."""
+        told = [words for mark, words in _MISTAKES if block.startswith(mark)]
+        if block.startswith(_UTF16_MARKS):
+            told = ["is UTF-16; save it as UTF-8 and hand it in again"]
+        if binary and block.startswith(_PARQUET_MARK):
+            return
+        if binary and not told:
+            told = ["is no Parquet file; say what it is with `--format`"]
+        if told:
+            msg = f"{self.name} {told[0]}. Nothing of it was handed in."
+            raise RequestError(msg)
+
+    def _unreadable(self, error: OSError) -> RequestError:
+        return RequestError(
+            f"{self.name} cannot be read: {error.strerror}. Mend that and hand it in again."
+        )
+
+    def _changed(self) -> RequestError:
+        self._other_content = True
+        return RequestError(
+            f"{self.name} changed while it was read; hand it in again once nobody writes to it."
+        )
 
 
 @contextmanager
-def open_source(path: str, *, stdin: BinaryIO | None = None) -> Iterator[Source]:
+def open_source(
+    path: str, *, stdin: BinaryIO | None = None, binary: bool = False
+) -> Iterator[Source]:
     """Open a file by name, or what comes through standard input for `-`.
 
     Args:
@@ -135,9 +215,10 @@ def open_source(path: str, *, stdin: BinaryIO | None = None) -> Iterator[Source]
         stdin: What `-` reads; None takes this process's standard input. It is read to its end
             before anything is handed in, into memory and beyond 8 MiB into a nameless temporary
             file that disappears with this process.
+        binary: It is Parquet; else it is text in UTF-8.
 
     Raises:
-        RequestError: There is no such file, it cannot be read, or it is not UTF-8.
+        RequestError: There is no such file, it cannot be read, or it is not UTF-8 or Parquet.
     """
     if path == "-":
         with tempfile.SpooledTemporaryFile(max_size=_KEPT_IN_MEMORY) as kept:
@@ -150,7 +231,8 @@ def open_source(path: str, *, stdin: BinaryIO | None = None) -> Iterator[Source]
             except OSError as error:
                 msg = f"{name} cannot be read: {error.strerror}. Mend that and hand it in again."
                 raise RequestError(msg) from None
-            yield Source(kept, name=name)  # type: ignore[arg-type]  # it has what is used of BinaryIO
+            # It has all that is used of BinaryIO.
+            yield Source(kept, name=name, binary=binary)  # type: ignore[arg-type]
         return
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - closed below, once it is known to be there
@@ -162,11 +244,19 @@ def open_source(path: str, *, stdin: BinaryIO | None = None) -> Iterator[Source]
     with file:
         if not file.seekable():
             # A named pipe, or `<(command)`: read once, like standard input.
-            with open_source("-", stdin=file) as source:
+            with open_source("-", stdin=file, binary=binary) as source:
                 source.name = Path(path).name
                 yield source
         else:
-            yield Source(file, name=Path(path).name)
+            yield Source(file, name=Path(path).name, binary=binary)
+
+
+def _stamp(file: BinaryIO) -> tuple[int, int, int] | None:
+    # Not of what this process keeps itself: a spooled file would go to disk when asked.
+    if not isinstance(file, io.BufferedReader):
+        return None
+    found = os.fstat(file.fileno())
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _ignore(_position: int) -> None:

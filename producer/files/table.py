@@ -1,17 +1,17 @@
-"""CSV: a header line, and a column with memory ids, which are text and never read as numbers."""
+"""CSV: a header line, and columns with ids, which are text and never read as numbers."""
 
 import csv
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 from ledger.errors import RequestError
-from ledger.ids import check_memory_id, check_subject
+from ledger.states import Kind
 from producer.files.layout import Columns
 from producer.files.rejects import Reject
+from producer.files.rows import PurgeRow, TableRow, row_of
 from producer.files.source import Source
 
-__all__ = ["TableRow", "read_table"]
+__all__ = ["no_column", "read_table"]
 
 
 class Records(Protocol):
@@ -23,18 +23,9 @@ class Records(Protocol):
     def __iter__(self) -> "Records": ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TableRow:
-    """One id, and the user whose it is when a column tells."""
-
-    line: int
-    memory_id: str
-    user_id: str | None
-
-
 def read_table(
-    source: Source, *, columns: Columns, delimiter: str = ","
-) -> Iterator[TableRow | Reject]:
+    source: Source, *, columns: Columns, delimiter: str = ",", kind: Kind = Kind.MEMORIES
+) -> Iterator[TableRow | PurgeRow | Reject]:
     """Yield the rows after the header line; quoting as in RFC 4180.
 
     The header is checked at once, before the first row is asked for. A row with another number of
@@ -44,6 +35,7 @@ def read_table(
         source: The file.
         columns: Names of the columns, exactly as in the header.
         delimiter: One character.
+        kind: What a row orders.
 
     Raises:
         RequestError: No header line, a mapped column that is missing or there twice, or quotes so
@@ -57,11 +49,10 @@ def read_table(
         header = next(records, [])
     except csv.Error:
         raise _broken(source, 1) from None
-    id_at = _find(source, header, columns.memory_id, field="memory_id")
-    user_at = None
-    if columns.user_id is not None:
-        user_at = _find(source, header, columns.user_id, field="user_id")
-    return _rows(source, records, width=len(header), id_at=id_at, user_at=user_at)
+    places = [
+        _find(source, header, column, field=field) for field, column in columns.wanted(kind).items()
+    ]
+    return _rows(source, records, width=len(header), places=places, kind=kind)
 
 
 def _rows(
@@ -69,18 +60,21 @@ def _rows(
     records: Records,
     *,
     width: int,
-    id_at: int,
-    user_at: int | None,
-) -> Iterator[TableRow | Reject]:
+    places: Sequence[int],
+    kind: Kind,
+) -> Iterator[TableRow | PurgeRow | Reject]:
     while True:
         line = records.line_num + 1
         try:
             fields = next(records, None)
-        except csv.Error:
+        except csv.Error as error:
             # Over several lines, the rest of the file may be shifted by half a record.
             if records.line_num != line:
                 raise _broken(source, line) from None
-            yield Reject(line=line, reason="The quotes of this line are broken.")
+            reason = "The quotes of this line are broken."
+            if "larger than field limit" in str(error):
+                reason = "A field of this line is longer than 128 KiB."
+            yield Reject(line=line, reason=reason)
             continue
         if fields is None:
             return
@@ -90,16 +84,7 @@ def _rows(
             reason = f"The line has {len(fields)} fields where the header has {width}."
             yield Reject(line=line, reason=reason)
             continue
-        try:
-            yield TableRow(
-                line=line,
-                memory_id=check_memory_id(fields[id_at], where="The id"),
-                user_id=None
-                if user_at is None
-                else check_subject(fields[user_at], where="The user"),
-            )
-        except RequestError as error:
-            yield Reject(line=line, reason=str(error))
+        yield row_of(kind, line, [fields[place] for place in places])
 
 
 def _texts(source: Source) -> Iterator[str]:
@@ -120,15 +105,20 @@ def _find(source: Source, header: list[str], column: str, *, field: str) -> int:
     if found:
         msg = f"{source.name} has the column {column!r} {len(found)} times; rename all but one."
         raise RequestError(msg)
-    # The header is not quoted: of a file without one, it would be ids.
-    near = [name for name in header if name.strip().casefold() == column.strip().casefold()]
+    also = ", and `--delimiter` when it is not the usual one"
+    raise no_column(source, header, column, field=field, also=also)
+
+
+def no_column(
+    source: Source, names: Sequence[str], column: str, *, field: str, also: str = ""
+) -> RequestError:
+    """Say that a column is not there, without telling those that are: they may be ids."""
+    near = [name for name in names if name.strip().casefold() == column.strip().casefold()]
     hint = f"It has {near[0]!r}; names are taken exactly. " if near else ""
-    msg = (
-        f"{source.name} has no column {column!r} in its header line of {len(header)} columns. "
-        f"{hint}Say which it is with `--map {field}=COLUMN`, and `--delimiter` when it is not the "
-        "usual one. Nothing was handed in."
+    return RequestError(
+        f"{source.name} has no column {column!r} among its {len(names)} columns. {hint}Say which "
+        f"it is with `--map {field}=COLUMN`{also}. Nothing was handed in."
     )
-    raise RequestError(msg)
 
 
 def _broken(source: Source, line: int) -> RequestError:

@@ -8,9 +8,11 @@ import pytest
 from ledger.canonical import canonical
 from ledger.errors import ConflictError, RequestError
 from ledger.events import EventType, append, leaf_hash
+from ledger.parked import UnusableMessage
 from ledger.schema import attempt, event, event_body, metadata, request
 from ledger.states import Kind
-from ledger.tasks import Retry
+from ledger.stops import TRIPS
+from ledger.tasks import Dead, Delivered, Retry
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import make_order, settled
 
@@ -38,6 +40,15 @@ def busy_day(world):
         )
     )
     world.ledger.resume_project("shop", principal="op")
+    world.clock.tick(2)
+    world.record(settled(world.claim_one(), Delivered()))
+    world.submit([f"{CANARY}-{number}" for number in range(20)], chunk_size=1)
+    failing = [
+        settled(world.claim_one(), Retry(delay_s=0, burn=False), outage=True) for _ in range(TRIPS)
+    ]
+    world.record(*failing)
+    world.clock.tick(2)
+    world.record(settled(world.claim_one(), Delivered()))
     world.claim_one(lease_s=1)
     world.clock.tick(5)
     world.sweep()
@@ -48,8 +59,27 @@ def busy_day(world):
     world.sql("UPDATE request SET reason = 'changed' WHERE id = :id", id=tampered.id)
     world.run(memos)
     world.sweep()
+    world.ledger.pause_account("acme", principal="op", reason="x")
+    world.ledger.resume_account("acme", principal="op")
     world.ledger.beat(process="p1", role="drain")
     world.ledger.hold_lease("sweep", owner="p1", seconds=5)
+    changed = world.submit(["y"])
+    world.ledger.hold(changed.id, principal="op", reason="x")
+    world.ledger.release(changed.id, principal="op")
+    world.ledger.cancel(changed.id, principal="op", reason="x")
+    given_up = world.submit(["z"])
+    for request_id in world.record(settled(world.claim_one(), Dead(bucket="refused"))):
+        world.advance(request_id)
+    world.ledger.show_dead(given_up.id, reveal_to="op")
+    world.ledger.redrive(given_up.id, principal="op", reason="x")
+    for request_id in world.record(settled(world.claim_one(), Dead(bucket="refused"))):
+        world.advance(request_id)
+    world.ledger.discard(given_up.id, principal="op", reason="x")
+    body = f'{{"user_id": "{CANARY}-user"}}'.encode()
+    message = UnusableMessage(
+        broker="redis", stream="s", position="1-0", reason="x", detail="x", body=body
+    )
+    world.ledger.park_messages([message])
     return first
 
 

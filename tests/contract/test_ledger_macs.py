@@ -125,7 +125,7 @@ def test_a_chunk_written_by_somebody_without_the_key_is_not_sent(world):
 
 def test_a_changed_half_is_not_sent_either(world):
     world.submit(IDS)
-    world.record(settled(world.claim_one(), Split()))
+    world.record(settled(world.claim_one(), Split(hunt=False)))
     world.sql('UPDATE chunk SET ids = \'["m0","m1","x"]\' WHERE state = \'due\' AND first = 0')
     world.clock.tick(5)
     assert [task.ids for task in world.claim().tasks] == [("m3", "m4", "m5")]

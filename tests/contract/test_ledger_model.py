@@ -123,7 +123,7 @@ class LedgerModel(RuleBasedStateMachine):
     @rule(data=st.data())
     def advance(self, data):
         if self.orders:
-            self.world.advance(data.draw(st.sampled_from(sorted(self.orders))))
+            self.world.advance(data.draw(st.sampled_from(list(self.orders))))
 
     # -- the model --------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ledger import ReadbackPolicy
 from ledger.policy import draw
 from ledger.schema import event_body, readback, request
 from ledger.states import Certainty, ChunkState, Kind, RequestState, Result, Sight
@@ -76,7 +77,7 @@ def test_a_purge_that_never_empties_is_given_up_as_still_present(world):
     assert (row.state, row.last_reason) == ("dead", "still_present")
 
 
-def test_the_pause_before_deleting_again_grows_fourfold(world):
+def test_the_pause_before_deleting_again_grows_fivefold(world):
     receipt = world.submit(kind=Kind.USER, subject="u")
     pauses = []
     for _ in range(2):
@@ -88,7 +89,7 @@ def test_the_pause_before_deleting_again_grows_fourfold(world):
         (row,) = world.chunks(receipt.id)
         pauses.append((row.due_ns - world.clock.ns) / SECOND)
         world.clock.tick(pauses[-1])
-    assert pauses == [2.0, 8.0]
+    assert pauses == [2.0, 10.0]
 
 
 def test_a_purge_whose_list_cannot_be_read_is_not_called_complete(world):
@@ -345,3 +346,21 @@ def test_the_final_event_has_the_counts_of_the_request(world):
     ]
     assert final["counts"] | {"requested": 5, "unique": 5} == vars(view.counts)
     assert (final["result"], final["certainty"]) == (view.result, view.certainty)
+
+
+@pytest.mark.fault("F54")
+@pytest.mark.parametrize("late_s", [5, 60])
+def test_what_goes_a_minute_late_is_waited_for_by_the_default_policy(world, late_s):
+    world.policy = ReadbackPolicy()
+    done = world.submit(["a", "b", "c"], verify="full")
+    began = world.clock.ns
+
+    def answer(task):
+        if task.call == "delete":
+            return Delivered()
+        late = world.clock.ns - began < late_s * 1_000_000_000
+        return Seen(sight=Sight.PRESENT if late and task.ids[0] == "b" else Sight.ABSENT)
+
+    world.run(answer)
+    view = world.view(done.id)
+    assert (view.counts.verified_absent, view.result) == (3, "complete")

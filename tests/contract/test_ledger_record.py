@@ -3,11 +3,10 @@
 import json
 
 import pytest
-from sqlalchemy import update
 
 from ledger.errors import LedgerError
 from ledger.policy import draw
-from ledger.schema import FOREVER_NS, account, attempt, chunk, event_body, project, readback
+from ledger.schema import FOREVER_NS, attempt, chunk, event_body, readback
 from ledger.states import ChunkState, Kind, Result, Sight
 from ledger.tasks import Dead, Delivered, Move, Page, Probe, Retry, Seen, Split, Unsent
 from tests.support.ledger_memos import Memos
@@ -191,7 +190,7 @@ def test_halves_carry_the_parents_ids_once_each_at_their_places(world, n):
         while len(task.ids) == 1:
             world.record(settled(task, Retry(delay_s=3_600, burn=False)))
             task = world.claim_one()
-        world.record(settled(task, Split()))
+        world.record(settled(task, Split(hunt=False)))
         assert places_and_ids(world, receipt.id) == dict(enumerate(wanted))
         world.check_books()
     live = [row for row in world.chunks(receipt.id) if row.state != "split"]
@@ -204,7 +203,7 @@ def test_halves_keep_the_place_in_line_and_the_doubt(world):
     world.submit(ids(4))
     world.submit(ids(4, "x"))
     world.record(settled(world.claim_one(), Retry(delay_s=0, burn=True, doubtful=True)))
-    world.record(settled(world.claim_one(), Split()))
+    world.record(settled(world.claim_one(), Split(hunt=False)))
     halves = [world.claim_one(), world.claim_one()]
     assert [task.ids for task in halves] == [("m0", "m1"), ("m2", "m3")]
     assert all(task.doubtful and task.burnt == 0 for task in halves)
@@ -214,7 +213,7 @@ def test_halves_keep_the_place_in_line_and_the_doubt(world):
 def test_splits_of_several_chunks_in_one_batch(world):
     wanted = ids(20)
     receipt = world.submit(wanted, chunk_size=5)
-    world.record(*(settled(world.claim_one(), Split()) for _ in range(4)))
+    world.record(*(settled(world.claim_one(), Split(hunt=False)) for _ in range(4)))
     assert places_and_ids(world, receipt.id) == dict(enumerate(wanted))
     assert sorted(row.no for row in world.chunks(receipt.id)) == list(range(12))
     world.check_books()
@@ -355,82 +354,6 @@ def test_one_doubtful_chunk_does_not_keep_back_the_judgement_of_another(world):
         world.advance(request_id)
     counts = world.view(receipt.id).counts
     assert (counts.already_absent, counts.pending) == (10, 10)
-
-
-# -- pauses and strikes ---------------------------------------------------------------------------
-
-
-def acme(world):
-    return world.row(account, account.c.name == "acme")
-
-
-def test_the_longest_pause_of_a_batch_counts_and_strikes_go_up_by_one(world):
-    world.submit(ids(3), chunk_size=1)
-    tasks = [world.claim_one() for _ in range(3)]
-    world.record(
-        *(
-            settled(task, Retry(delay_s=0, burn=False), pause_account_s=s, reason=f"http_{s}")
-            for task, s in zip(tasks, [2.0, 9.0, 4.0], strict=True)
-        )
-    )
-    row = acme(world)
-    assert row.paused_until_ns == row.next_slot_ns == world.clock.ns + 9 * SECOND
-    assert (row.strikes, row.pause_reason) == (1, "http_9.0")
-
-
-def test_a_shorter_pause_does_not_end_a_longer_one(world):
-    world.submit(ids(2), chunk_size=1)
-    one, other = world.claim_one(), world.claim_one()
-    world.record(settled(one, Retry(delay_s=0, burn=False), pause_account_s=60.0))
-    world.record(settled(other, Retry(delay_s=0, burn=False), pause_account_s=1.0))
-    assert acme(world).paused_until_ns == world.clock.ns + 60 * SECOND
-    assert acme(world).strikes == 2
-
-
-@pytest.mark.parametrize(
-    ("move", "left"),
-    [
-        (Delivered(), 0),
-        (Retry(delay_s=1, burn=True), 3),
-        (Dead(bucket="refused"), 3),
-        (Unsent(), 3),
-    ],
-)
-def test_only_a_good_answer_ends_the_strikes(world, move, left):
-    world.submit(["m"])
-    task = world.claim_one()
-    world.database.write(lambda conn: conn.execute(update(account).values(strikes=3)))
-    world.record(settled(task, move))
-    assert acme(world).strikes == left
-    assert world.row(account, account.c.name == "beta").strikes == 3
-
-
-def test_a_project_is_stopped_once_with_its_first_reason_until_somebody_resumes_it(world):
-    world.submit(ids(2), chunk_size=1)
-    one, other = world.claim_one(), world.claim_one()
-    world.record(settled(one, Retry(delay_s=0, burn=False), pause_project="code_40132"))
-    world.record(settled(other, Retry(delay_s=0, burn=False), pause_project="later"))
-    row = world.row(project, project.c.name == "shop")
-    assert (row.paused, row.pause_reason) == (1, "code_40132")
-    world.clock.tick(10_000)
-    assert not world.claim().tasks
-    kinds = [json.loads(row.payload)["type"] for row in world.rows(event_body)]
-    assert kinds.count("project.paused") == 1
-    (pause,) = world.ledger.pauses()
-    assert (pause.scope, pause.name, pause.reason) == ("project", "shop", "code_40132")
-    assert world.ledger.resume_project("shop", principal="op")
-    assert len(world.claim().tasks) == 2
-
-
-def test_a_project_that_rests_goes_on_by_itself(world):
-    world.submit(["m"])
-    world.submit(["x"], project="blog")
-    shop = next(task for task in world.claim().tasks if task.project == "shop")
-    world.record(settled(shop, Retry(delay_s=0, burn=False), rest_project_s=10.0))
-    world.clock.tick(9)
-    assert not world.claim().tasks
-    world.clock.tick(1)
-    assert {task.project for task in world.claim().tasks} == {"shop"}
 
 
 # -- odd answers ----------------------------------------------------------------------------------

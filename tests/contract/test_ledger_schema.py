@@ -1,5 +1,6 @@
 """The schema: what the migrations make is what the code expects, and refuses impossible rows."""
 
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -15,6 +16,8 @@ from ledger.engine import Database
 from ledger.errors import LedgerError, SchemaError, SettingsError
 from ledger.schema import metadata
 from tests.support.ledger_world import KEYS
+
+HEAD = "0003"
 
 
 def tables_of(url):
@@ -55,7 +58,7 @@ def test_the_migrations_make_what_the_code_describes(ledger_url):
 
 
 def test_upgrading_twice_is_harmless(ledger_url):
-    assert upgrade(ledger_url) == upgrade(ledger_url) == "0001"
+    assert upgrade(ledger_url) == upgrade(ledger_url) == HEAD
     Ledger.open(ledger_url, keys=KEYS).close()
 
 
@@ -71,7 +74,7 @@ def test_hosts_that_upgrade_at_the_same_moment_all_succeed(ledger_url):
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert found == ["0001"] * 3
+    assert found == [HEAD] * 3
 
 
 def test_a_ledger_without_tables_says_which_command_makes_them(ledger_url):
@@ -92,14 +95,15 @@ def test_a_ledger_of_an_older_release_says_which_command_upgrades_it(
     upgrade(ledger_url)
     scripts = tmp_path / "migrations"
     shutil.copytree(Path(migrate.__file__).with_name("migrations"), scripts)
-    (scripts / "versions" / "0002_next.py").write_text(
-        'revision = "0002"\ndown_revision = "0001"\nbranch_labels = depends_on = None\n'
+    (scripts / "versions" / "9998_next.py").write_text(
+        'revision = "9998"\n'
+        f'down_revision = "{HEAD}"\nbranch_labels = depends_on = None\n'
         "def upgrade() -> None:\n    pass\n"
     )
     monkeypatch.setattr(migrate, "_SCRIPTS", scripts)
-    with pytest.raises(SchemaError, match=r"at revision 0001, this release needs 0002; run `ex"):
+    with pytest.raises(SchemaError, match=rf"at revision {HEAD}, this release needs 9998; run `ex"):
         Ledger.open(ledger_url, keys=KEYS)
-    assert upgrade(ledger_url) == "0002"
+    assert upgrade(ledger_url) == "9998"
     Ledger.open(ledger_url, keys=KEYS).close()
 
 
@@ -117,7 +121,7 @@ def test_a_migration_that_ends_half_way_leaves_nothing(
         with pytest.raises(LedgerError):
             upgrade(ledger_url)
     assert tables_of(ledger_url) == set()
-    assert upgrade(ledger_url) == "0001"
+    assert upgrade(ledger_url) == HEAD
 
 
 @pytest.mark.parametrize("url", ["no url", "mysql://h/d", "oracle://h/d"])
@@ -128,7 +132,7 @@ def test_another_database_is_refused_by_name_of_the_setting_or_the_kind(url):
 
 def test_a_database_that_is_not_there_is_a_ledger_error(tmp_path):
     missing = tmp_path / "no folder" / "ledger.db"
-    with pytest.raises(LedgerError, match=r"EXPUNGE_LEDGER_URL is up"):
+    with pytest.raises(LedgerError, match=r"file cannot be opened"):
         Ledger.open(f"sqlite:///{missing}", keys=KEYS)
 
 
@@ -178,6 +182,8 @@ CHANGES = [
     *(("attempt", *change) for change in ATTEMPT_CHANGES.items()),
     ("clock", "one_row", "id = 2"),
     ("account", "interval_positive", "interval_ns = 0"),
+    ("account", "stop_has_reason", "paused = 1"),
+    ("project", "break_has_reason", "broken_at = 1"),
     ("project", "pause_has_reason", "paused = 1"),
 ]
 
@@ -221,3 +227,17 @@ def test_rows_that_clash_or_point_nowhere_are_refused(world):
     ):
         with pytest.raises(IntegrityError), world.database.engine.begin() as conn:
             conn.execute(text(statement))
+
+
+def test_a_new_ledger_file_and_its_folders_are_their_owners_alone(tmp_path):
+    path = tmp_path / "var" / "expunge" / "expunge.db"
+    before = os.umask(0o022)
+    try:
+        upgrade(f"sqlite:///{path}")
+        Ledger.open(f"sqlite:///{path}", keys=KEYS).close()
+    finally:
+        os.umask(before)
+    modes = {
+        each.name: each.stat().st_mode & 0o777 for each in (path, path.parent, tmp_path / "var")
+    }
+    assert modes == {"expunge.db": 0o600, "expunge": 0o700, "var": 0o700}

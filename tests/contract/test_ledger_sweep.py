@@ -1,6 +1,7 @@
 """The sweep: lapsed leases, reboots, what is stuck, who may sweep, and what lies waiting."""
 
 import threading
+from itertools import pairwise
 
 import pytest
 
@@ -42,6 +43,7 @@ def test_a_chunk_whose_leases_always_lapse_is_given_up_as_unknown(world):
     """It may be what kills the workers."""
     receipt = world.submit(ids(3))
     for _ in range(3):
+        world.clock.tick(4)
         world.claim_one(lease_s=10)
         world.clock.tick(10)
         world.sweep(max_attempts=3)
@@ -50,6 +52,23 @@ def test_a_chunk_whose_leases_always_lapse_is_given_up_as_unknown(world):
     assert (view.attempts, view.retried) == (3, 2)
     assert not world.claim().tasks
     world.check_books()
+
+
+@pytest.mark.fault("F11")
+def test_chunks_whose_leases_lapse_together_again_come_back_apart_and_farther_each_time(world):
+    """One of them may be what kills the workers; the others must get away from it."""
+    world.submit(ids(12), chunk_size=1)
+    gaps = []
+    for _ in range(4):
+        world.clock.tick(60)
+        together = world.claim(12, lease_s=10).tasks
+        assert len(together) == 12
+        world.clock.tick(10)
+        world.sweep(max_attempts=9)
+        due = sorted(max(row.due_ns, world.clock.ns) for row in world.rows(chunk))
+        gaps.append(min(later - sooner for sooner, later in pairwise(due)))
+    assert gaps[0] == 0  # at once: a killed worker is no reason to wait
+    assert 0 < gaps[1] < gaps[2] < gaps[3]
 
 
 def test_a_read_back_whose_leases_always_lapse_saw_nothing(world):
@@ -107,6 +126,9 @@ def test_after_a_reboot_every_lease_lapses_and_no_slot_is_given_twice(world):
     assert world.ledger.hold_lease("sweep", owner="new", seconds=5)
     row = world.row(account, account.c.name == "acme")
     assert row.paused_until_ns == 0
+    # What was stopped before the reboot is tried with one call first.
+    assert row.strikes == 1
+    world.sql("UPDATE account SET strikes = 0")
     tasks = world.claim().tasks
     assert len(tasks) == 4
     assert tasks[0].slot_ns == 7 * SECOND + row.interval_ns

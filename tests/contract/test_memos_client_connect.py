@@ -6,6 +6,7 @@ import datetime as dt
 import ipaddress
 import socket
 import ssl
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from memos_api.client import MemosClient, delete_call, read_call
+from memos_api.departure import KeptBackError
 from memos_api.orders import MemoryBatch
 from memos_api.outcomes import Outcome
 from memos_api.readback import Sight
@@ -40,6 +42,7 @@ def closed_port():
         yield bound.getsockname()[1]
 
 
+@pytest.mark.fault("F50")
 @pytest.mark.parametrize("call", [DELETE, read_call("a")], ids=lambda call: call.kind)
 def test_a_refused_connection_is_not_applied(closed_port, call):
     reply = send(f"http://127.0.0.1:{closed_port}/api", call)
@@ -47,11 +50,93 @@ def test_a_refused_connection_is_not_applied(closed_port, call):
     assert reply.sight is (Sight.UNKNOWN if call.kind == "read" else None)
 
 
+def test_a_call_that_is_kept_back_at_its_departure_sends_not_a_byte():
+    received = []
+
+    async def script(exchange):
+        received.append(exchange)
+        await exchange.send(answer())
+
+    def leaves():
+        raise KeptBackError
+
+    async def run():
+        async with (
+            WireServer(script) as server,
+            MemosClient(base_url=server.base_url, api_key="key", deadline_s=5.0) as memos,
+        ):
+            kept = await memos.send(DELETE, leaves=leaves)
+            await asyncio.wait_for(server.closed.wait(), 5)
+            assert received == []
+            sent = await memos.send(DELETE)
+        return kept, sent
+
+    kept, sent = asyncio.run(run())
+    assert (kept.answer.outcome, kept.answer.reason) == (Outcome.NOT_APPLIED, "kept_back")
+    assert sent.answer.outcome is Outcome.ACKNOWLEDGED
+    assert len(received) == 1
+
+
+@pytest.mark.fault("F49")
 def test_a_name_that_does_not_resolve_is_not_applied():
     reply = send("http://no-such-host.invalid/api", deadline_s=10.0)
     assert reply.answer.outcome is Outcome.NOT_APPLIED
 
 
+@pytest.fixture
+def resolver(monkeypatch):
+    """Names are looked up by what a test puts here; the function runs in a thread."""
+    asked = []
+
+    def put(look_up):
+        def getaddrinfo(host, *rest, **options):
+            asked.append(host)
+            return look_up(host)
+
+        monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+        return asked
+
+    return put
+
+
+@pytest.mark.fault("F49")
+@pytest.mark.parametrize("number", [socket.EAI_NONAME, socket.EAI_AGAIN, socket.EAI_FAIL])
+@pytest.mark.parametrize("call", [DELETE, read_call("a")], ids=lambda call: call.kind)
+def test_a_resolver_that_fails_is_not_applied_and_told_apart(resolver, call, number):
+    def fails(_host):
+        raise socket.gaierror(number, "made up")
+
+    asked = resolver(fails)
+    reply = send("http://memos.example/api", call)
+    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.NOT_APPLIED, "dns")
+    assert set(asked) == {"memos.example"}
+
+
+@pytest.mark.fault("F49")
+def test_the_deadline_holds_for_a_resolver_that_does_not_answer(resolver):
+    release = threading.Event()
+
+    def hangs(_host):
+        release.wait(60)
+        raise socket.gaierror(socket.EAI_AGAIN, "made up")
+
+    resolver(hangs)
+
+    async def run():
+        async with MemosClient(
+            base_url="http://memos.example/api", api_key="key", deadline_s=DEADLINE_S
+        ) as memos:
+            try:
+                return await memos.send(DELETE)
+            finally:
+                release.set()  # or the loop would wait for the thread at its end
+
+    reply = asyncio.run(run())
+    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.NOT_APPLIED, "connect_deadline")
+    assert reply.seconds >= DEADLINE_S
+
+
+@pytest.mark.fault("F51")
 def test_a_tls_handshake_that_does_not_end_is_not_applied():
     """The TCP connection is there; but nothing of the request has left."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -95,6 +180,16 @@ def test_without_signals_from_the_transport_every_failure_is_unknown(closed_port
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
     """A self-signed certificate for 127.0.0.1, as a file with its key."""
+    return made_certificate(tmp_path_factory, ends_in=dt.timedelta(days=1))
+
+
+@pytest.fixture(scope="module")
+def expired(tmp_path_factory):
+    """The same, but a minute too old."""
+    return made_certificate(tmp_path_factory, ends_in=-dt.timedelta(minutes=1))
+
+
+def made_certificate(tmp_path_factory, *, ends_in):
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "simulated MemOS")])
     now = dt.datetime.now(dt.UTC)
@@ -105,7 +200,7 @@ def certificate(tmp_path_factory):
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
+        .not_valid_after(now + ends_in)
         .add_extension(
             x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
             critical=False,
@@ -141,10 +236,42 @@ def send_over_tls(certificate, host="127.0.0.1", **options):
     return asyncio.run(run())
 
 
+@pytest.mark.fault("F51")
 def test_a_certificate_that_nobody_vouches_for_ends_the_call_before_it_is_sent(certificate):
     reply, requests = send_over_tls(certificate)
-    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.NOT_APPLIED, "connect")
+    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.NOT_APPLIED, "tls")
     assert requests == 0
+
+
+@pytest.mark.fault("F51")
+def test_an_expired_certificate_ends_the_call_before_it_is_sent(expired):
+    trusting = ssl.create_default_context(cafile=expired)
+    reply, requests = send_over_tls(expired, tls=trusting)
+    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.NOT_APPLIED, "tls")
+    assert requests == 0
+
+
+@pytest.mark.fault("F51")
+def test_no_call_falls_back_to_plain_text_when_tls_fails(certificate):
+    """The port speaks both; only TLS may be tried on it."""
+
+    async def run():
+        first_bytes = []
+
+        async def listen(reader, writer):
+            first_bytes.append(await reader.read(1))
+            writer.close()
+
+        listener = await asyncio.start_server(listen, "127.0.0.1", 0)
+        base_url = f"https://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+        async with MemosClient(base_url=base_url, api_key="key") as memos:
+            replies = [await memos.send(DELETE) for _ in range(3)]
+        listener.close()
+        return replies, first_bytes
+
+    replies, first_bytes = asyncio.run(run())
+    assert {reply.answer.outcome for reply in replies} == {Outcome.NOT_APPLIED}
+    assert first_bytes == [b"\x16"] * 3  # each a TLS handshake, and one a call
 
 
 def test_a_private_authority_can_be_named(certificate):
@@ -153,13 +280,15 @@ def test_a_private_authority_can_be_named(certificate):
     assert reply.answer.outcome is Outcome.ACKNOWLEDGED
 
 
+@pytest.mark.fault("F51")
 def test_a_certificate_for_another_host_ends_the_call_before_it_is_sent(certificate):
     trusting = ssl.create_default_context(cafile=certificate)
     reply, requests = send_over_tls(certificate, host="localhost", tls=trusting)
-    assert reply.answer.outcome is Outcome.NOT_APPLIED
+    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.NOT_APPLIED, "tls")
     assert requests == 0
 
 
+@pytest.mark.fault("F51")
 def test_a_server_that_speaks_no_tls_gets_nothing():
     async def run():
         heard = bytearray()
@@ -178,5 +307,5 @@ def test_a_server_that_speaks_no_tls_gets_nothing():
         return reply, bytes(heard)
 
     reply, heard = asyncio.run(run())
-    assert reply.answer.outcome is Outcome.NOT_APPLIED
+    assert (reply.answer.outcome, reply.answer.reason) == (Outcome.NOT_APPLIED, "tls")
     assert b"canary-key" not in heard

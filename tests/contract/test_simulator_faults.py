@@ -37,6 +37,7 @@ def send(simulator, *calls, **options):
 DELETED, KEPT = 0, 3
 
 
+@pytest.mark.fault("F52", "F53", "F67", "F68", "F69", "F70")
 @pytest.mark.parametrize(
     ("fault", "outcome", "reason", "left"),
     [
@@ -83,6 +84,32 @@ def test_a_fault_answers_and_acts_as_its_name_says(simulator, fault, outcome, re
     )
 
 
+@pytest.mark.parametrize(
+    ("kind", "applied", "left"), [("half_effect", 2, 3), ("wider_effect", 5, 0)]
+)
+def test_a_success_may_have_deleted_fewer_or_more_than_was_asked(simulator, kind, applied, left):
+    ids = simulator.control.seed(memories=5).memory_ids
+    simulator.control.set_faults({"kind": kind})
+    (reply,) = send(simulator, delete_call(MemoryBatch(memory_ids=tuple(ids[:3]))))
+    assert reply.answer.outcome is Outcome.ACKNOWLEDGED
+    assert simulator.control.remaining().total == left
+    assert simulator.control.journal()[0].applied == applied
+
+
+def test_a_call_that_was_reset_may_be_applied_later(simulator):
+    (memory_id,) = simulator.control.seed(memories=1).memory_ids
+    simulator.control.set_faults(
+        {"kind": "reset_then_applying", "seconds": 0.4, "endpoint": "delete"}
+    )
+    delete, read = delete_call(MemoryBatch(memory_ids=(memory_id,))), read_call(memory_id)
+    lost, early = send(simulator, delete, read)
+    assert lost.answer.outcome is Outcome.UNKNOWN
+    assert early.sight is Sight.PRESENT
+    end = time.monotonic() + 10
+    while send(simulator, read)[0].sight is not Sight.ABSENT:
+        assert time.monotonic() < end, "the deletion never showed"
+
+
 @pytest.mark.parametrize("kind", ["http_429", "http_5xx"])
 def test_retry_after_is_sent_when_given(simulator, kind):
     simulator.control.set_faults({"kind": kind, "retry_after": 3})
@@ -101,6 +128,7 @@ def test_a_delayed_effect_shows_in_the_end(simulator):
         assert time.monotonic() < end, "the deletion never showed"
 
 
+@pytest.mark.fault("F71")
 def test_reads_fail_too_and_then_show_nothing(simulator):
     ids = simulator.control.seed(memories=2).memory_ids
     calls = (read_call(ids[0]), list_call(user_id="user-0-000000"))

@@ -63,8 +63,8 @@ def test_a_document_that_is_named_exists(document):
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_a_make_target_that_is_named_exists(document):
     makefile = (ROOT / "Makefile").read_text()
-    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
-    named = set(re.findall(r"(?:`|^)make ([a-z]+)", document.read_text(), flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z0-9]+):", makefile, flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([a-z0-9]+)", document.read_text(), flags=re.MULTILINE))
     assert named <= targets
 
 

@@ -74,8 +74,8 @@ FAULTS = {
     "nothing": [],
     "bursts of 429": [
         {"kind": "http_429", "endpoint": "any", "from_call": 10, "count": 4, "retry_after": "1"},
-        {"kind": "http_429", "endpoint": "any", "from_call": 40, "count": 4, "retry_after": "0"},
-        {"kind": "http_429", "endpoint": "any", "from_call": 60, "count": 2},
+        {"kind": "http_429", "endpoint": "any", "from_call": 40, "count": 2, "retry_after": "0"},
+        {"kind": "http_429", "endpoint": "any", "from_call": 60, "count": 1},
     ],
     "broken connections": [
         some("reset_after_applying"),
@@ -96,12 +96,19 @@ FAULTS = {
 }
 
 
+QUICK = {"lies", "broken connections"}
+
+
+@pytest.mark.fault("F52", "F53", "F55", "F59", "F68", "F69", "F70", "F71")
 @pytest.mark.parametrize(
     ("unknown_ids", "faults"),
     [
-        *(("all_or_nothing", name) for name in FAULTS),
-        ("partial", "nothing"),
-        ("partial", "broken connections"),
+        *(
+            pytest.param("all_or_nothing", name, marks=[] if name in QUICK else pytest.mark.slow)
+            for name in FAULTS
+        ),
+        pytest.param("partial", "nothing", marks=pytest.mark.slow),
+        pytest.param("partial", "broken connections", marks=pytest.mark.slow),
     ],
 )
 def test_the_counts_equal_the_simulators_truth_in_spite_of(stack, process, faults, unknown_ids):
@@ -119,6 +126,8 @@ def test_the_counts_equal_the_simulators_truth_in_spite_of(stack, process, fault
         assert memories.counts.already_absent == 3
 
 
+@pytest.mark.fault("F57")
+@pytest.mark.slow
 def test_a_retry_after_rests_the_whole_account(stack, process):
     order(stack)
     rest_s = 2.0
@@ -136,6 +145,7 @@ def test_a_retry_after_rests_the_whole_account(stack, process):
     assert after[0] < refused.at_s + rest_s + 0.7  # and it goes on soon after
 
 
+@pytest.mark.fault("F59")
 def test_calls_refused_in_one_burst_count_as_one_strike(stack, process):
     order(stack)
     stack.control.set_faults({"kind": "http_429", "endpoint": "any", "count": 30})
@@ -149,6 +159,8 @@ def test_calls_refused_in_one_burst_count_as_one_strike(stack, process):
     assert 0 < left_s + time.monotonic() - started <= 4  # 1 to 2 s, were it not for a second one
 
 
+@pytest.mark.fault("F60")
+@pytest.mark.slow
 def test_refusals_that_say_nothing_about_the_work_use_up_no_attempt(stack):
     order(stack)
     stack.control.set_faults(
@@ -161,6 +173,7 @@ def test_refusals_that_say_nothing_about_the_work_use_up_no_attempt(stack):
     assert all(view.counts.unknown == 0 for view in stack.views())
 
 
+@pytest.mark.fault("F63")
 def test_a_bad_key_stops_the_project_and_burns_nothing(stack):
     order(stack)
     with a_process(stack, MEMOS_API_KEY="wrong-key") as process:
@@ -173,6 +186,7 @@ def test_a_bad_key_stops_the_project_and_burns_nothing(stack):
     assert all(view.counts.pending == view.counts.unique for view in stack.views())
 
 
+@pytest.mark.fault("F50")
 def test_a_server_that_cannot_be_reached_uses_up_no_attempt(stack):
     order(stack)
     with a_process(stack, MEMOS_BASE_URL="http://127.0.0.1:1/api") as process:
@@ -183,6 +197,7 @@ def test_a_server_that_cannot_be_reached_uses_up_no_attempt(stack):
     assert stack.scalar("SELECT open_until_ns FROM project") > 0
 
 
+@pytest.mark.fault("F53")
 def test_what_never_has_an_answer_is_given_up_as_unknown_and_not_called_deleted(stack):
     seeded = stack.control.seed(users=1, memories=3, seed=1)
     stack.submit(seeded.memory_ids, chunk_size=3)

@@ -36,6 +36,10 @@ def end(worker, seconds):
     return code, time.monotonic() - started
 
 
+def complaints(worker):
+    return [line for line in worker.log_lines() if line["level"] != "info"]
+
+
 def assert_ended_in_order(stack, worker):
     code, took_s = end(worker, DEADLINE_S + GRACE_S)
     assert code == 0, worker.log.read_text()
@@ -51,6 +55,7 @@ def all_answered(stack):
     return made == len(calls) and all(call.status is not None for call in calls)
 
 
+@pytest.mark.fault("F6")
 def test_a_term_lets_calls_under_way_end_and_leaves_nothing_in_doubt(stack):
     worker = busy_worker(stack)
 
@@ -59,7 +64,9 @@ def test_a_term_lets_calls_under_way_end_and_leaves_nothing_in_doubt(stack):
     assert_ended_in_order(stack, worker)
     assert all_answered(stack)
     assert stack.views()[0].counts.pending > 0  # it was in the middle of it
-    assert (worker.log.read_text(), worker.stdout) == ("", "")  # nothing to complain about
+    assert stack.views()[0].retried == 0
+    levels = {line["level"] for line in worker.log_lines()}
+    assert (levels, worker.stdout) == ({"info"}, "")  # nothing to complain about
 
 
 def test_a_term_to_the_whole_group_ends_in_time_although_all_calls_run_into_their_deadline(stack):
@@ -75,10 +82,11 @@ def test_a_term_to_the_whole_group_ends_in_time_although_all_calls_run_into_thei
     assert reasons["deadline"] >= 20  # each was given its time
 
 
+@pytest.mark.slow
 def test_a_worker_whose_redis_died_says_so_in_json_and_ends_in_time(stack):
     worker = busy_worker(stack)
     stack.valkey.kill()
-    until(worker.log_lines, seconds=15, why="a complaint")
+    until(lambda: complaints(worker), seconds=15, why="a complaint")
 
     worker.terminate()
 
@@ -88,6 +96,7 @@ def test_a_worker_whose_redis_died_says_so_in_json_and_ends_in_time(stack):
     assert stack.simulator.api_key not in worker.log.read_text()
 
 
+@pytest.mark.slow
 def test_a_term_ends_in_time_although_redis_is_frozen(stack):
     worker = busy_worker(stack)
     stack.valkey.freeze()
@@ -95,6 +104,22 @@ def test_a_term_ends_in_time_although_redis_is_frozen(stack):
     worker.terminate()
 
     assert_ended_in_order(stack, worker)
+
+
+@pytest.mark.fault("F15")
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["gone", "frozen"])
+def test_a_term_ends_in_time_while_the_steward_drains_by_itself(stack, how):
+    if how == "gone":
+        stack.valkey.kill()
+    else:
+        stack.valkey.freeze()
+    worker = busy_worker(stack)
+
+    worker.terminate()
+
+    assert_ended_in_order(stack, worker)
+    assert all_answered(stack)
 
 
 def test_the_supervisors_death_alone_ends_everything_it_started(stack):
@@ -124,6 +149,8 @@ def kill_and_await(worker, part):
     )
 
 
+@pytest.mark.fault("F5")
+@pytest.mark.slow
 def test_killed_parts_are_replaced_without_orphans_and_the_work_goes_on(stack):
     worker = busy_worker(stack)
 
@@ -131,7 +158,7 @@ def test_killed_parts_are_replaced_without_orphans_and_the_work_goes_on(stack):
         return worker.children(worker.part("worker.celery_main"))[0]
 
     def steward():
-        return worker.part("worker.steward")
+        return worker.part("expunge.health.steward_main")
 
     def celery():
         return worker.part("worker.celery_main")

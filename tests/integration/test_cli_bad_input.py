@@ -65,8 +65,8 @@ def refused(result, code=2):
         (["import", "-", "--format", "jsonl", "--user", "u"], '{"user_id": "u"}\n', "each line"),
         (["import", "-", "--project", CANARY], "a\n", "default"),
         (["import", "-", "--idempotency-key", ""], "a\n", "idempotency key"),
-        (["list", "--state", "ready"], None, "--state"),
-        (["list", "--kind", "ready"], None, "--kind"),
+        (["list", "state:ready"], None, "`state`"),
+        (["list", "kind:ready"], None, "`kind`"),
         (["list", "--limit", "0"], None, "--limit"),
         (["demo", "--memos", "cloud"], None, "simulator or env"),
         (["demo", "ids.csv"], None, "--memos env"),
@@ -176,3 +176,12 @@ def test_an_interrupt_is_exit_code_130_and_says_how_to_go_on(expunge, monkeypatc
 
     monkeypatch.setattr("ledger.settings.load_settings", interrupted)
     assert "expunge list" in refused(expunge("list"), 130)
+
+
+def test_a_worker_whose_key_file_cannot_be_read_says_which(expunge, settings, monkeypatch):
+    config = settings.home / "e.toml"
+    config.write_text("[projects.crm]\napi_key_file = 'gone.key'\n")
+    monkeypatch.setenv("EXPUNGE_CONFIG", str(config))
+    monkeypatch.setenv("MEMOS_API_KEY", CANARY)
+    assert "projects.crm.api_key_file" in refused(expunge("worker"))
+    assert expunge("list", "--count").exit_code == 0

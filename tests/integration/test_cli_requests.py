@@ -59,9 +59,9 @@ def test_the_list_is_newest_first_and_can_be_filtered(expunge):
         for what in (["--memory-id", "a"], ["--user-id", "u"], ["--memory-id", "b"])
     ]
     assert expunge("list", "-o", "id").stdout.split() == ids[::-1]
-    assert expunge("list", "--kind", "memories", "-o", "id").stdout.split() == [ids[2], ids[0]]
-    assert expunge("list", "--state", "complete", "-o", "id").stdout == ""
-    assert expunge("list", "--project", "other", "-o", "json").stdout.strip() == "[]"
+    assert expunge("list", "kind:memories", "-o", "id").stdout.split() == [ids[2], ids[0]]
+    assert expunge("list", "state:complete", "-o", "id").stdout == ""
+    assert expunge("list", "project:other", "-o", "json").stdout.strip() == "[]"
     assert len(one(expunge("list", "--limit", "2", "-o", "json"))) == 2
     lines = expunge("list", "-o", "jsonl").stdout.splitlines()
     assert [json.loads(line)["id"] for line in lines] == ids[::-1]

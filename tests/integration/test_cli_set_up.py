@@ -47,7 +47,7 @@ def test_migrations_go_to_the_owners_url_when_there_is_one(expunge, monkeypatch,
 
 
 def test_the_settings_are_shown_with_origins_and_without_secrets(expunge, monkeypatch, tmp_path):
-    (tmp_path / "crm.key").write_text(CANARY)
+    (tmp_path / "crm.key").write_text(f"{CANARY}-of-crm")
     (tmp_path / "e.toml").write_text(
         "chunk_size = 7\n[accounts.b]\nrate_per_second = 2\n"
         "[projects.crm]\naccount = 'b'\napi_key_file = 'crm.key'\n"

@@ -11,16 +11,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from ledger import Keys, Kind, Ledger, Order, RequestView, upgrade
 from ledger.engine import Database
 from memos_api.simulator.process import Seeded, SimulatorProcess, worst_window
+from tests.support.fault_proxy import FaultProxy
+from tests.support.ledger_facts import LedgerFacts
+from tests.support.oracle import Evidence, Verdict, judge
+from tests.support.producer_journal import ProducerJournal
 from tests.support.valkey import ValkeyServer
 
 __all__ = ["Stack", "Worker", "group_members", "until"]
@@ -60,7 +64,9 @@ def group_members(group: int) -> dict[int, str]:
 def _processes(columns: str) -> list[str]:
     ps = shutil.which("ps")
     assert ps is not None, "These tests need `ps` (Debian: apt install procps)."
-    done = subprocess.run([ps, "-A", "-o", columns], capture_output=True, check=True, text=True)
+    done = subprocess.run(
+        [ps, "-A", "-ww", "-o", columns], capture_output=True, check=True, text=True
+    )
     return done.stdout.splitlines()
 
 
@@ -70,10 +76,12 @@ class Worker:
     Attributes:
         log: What it wrote to standard error.
         pid: Of the supervisor, and the number of its process group.
+        kills: How often it was killed as a whole.
     """
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.log = log
+        self.kills = 0
         with log.open("wb") as stderr, log.with_suffix(".out").open("wb") as stdout:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "expunge", "worker"],
@@ -99,10 +107,20 @@ class Worker:
         return group_members(self.pid)
 
     def part(self, module: str) -> int:
-        """Give the pid of the part that the supervisor started, such as `worker.steward`."""
+        """Give the pid of the part that the supervisor started, such as `worker.celery_main`."""
         pids = [pid for pid in self.children(self.pid) if f"-m {module} " in self.members()[pid]]
         assert len(pids) == 1, self.members()
         return pids[0]
+
+    def peaks_mb(self) -> dict[str, float]:
+        """Give the highest resident memory so far of each of its processes, in MB (Linux)."""
+        found = {}
+        for pid, command in self.members().items():
+            with suppress(OSError):
+                status = Path(f"/proc/{pid}/status").read_text()
+                (line,) = [one for one in status.splitlines() if one.startswith("VmHWM")]
+                found[f"{pid} {command[:60]}"] = int(line.split()[1]) / 1024
+        return found
 
     def children(self, parent: int) -> list[int]:
         """Give the pids of a process's children, zombies left out."""
@@ -120,13 +138,17 @@ class Worker:
 
     def kill_group(self) -> None:
         """Kill all of it at one moment, as a lost machine would."""
+        self.kills += 1
+        self._kill_group()
+
+    def _kill_group(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
         self.process.wait()
 
     def close(self) -> None:
         """End it and whatever it left."""
-        self.kill_group()
+        self._kill_group()
         until(lambda: not self.members(), seconds=10, why="the worker's processes to be gone")
 
 
@@ -138,6 +160,12 @@ class Stack:
         simulator: `control` seeds, switches faults and tells the truth.
         ledger: Opened in this process, for submitting and looking.
         rate: The limit of the account, calls a second, for workers and simulator alike.
+        orders: The journal of what was handed in.
+        proxies: The fault proxies asked for, by what they stand before; workers go through them,
+            `ledger` and `control` here do not.
+        kills: Processes that a test killed by itself; it counts them here. Workers killed as a
+            whole, and crash points, are counted anyway.
+        folder: Of keys, logs and marks of crash points.
     """
 
     def __init__(
@@ -149,6 +177,7 @@ class Stack:
         latency_ms: float = 30.0,
         simulator_rate: float | None = None,
         settings: dict[str, str] | None = None,
+        proxied: Collection[str] = (),
     ) -> None:
         """Prepare.
 
@@ -160,9 +189,15 @@ class Stack:
             simulator_rate: The limit that the simulator enforces; None enforces none, so that the
                 journal alone judges.
             settings: More settings of the workers, by environment name.
+            proxied: Before which of `memos`, `redis` and `ledger` (PostgreSQL) a fault proxy
+                stands.
         """
         self.rate = rate
-        self._folder = folder
+        self.folder = folder
+        self.kills = 0
+        self.proxies: dict[str, FaultProxy] = {}
+        self._proxied = frozenset(proxied)
+        self._seeded: dict[str, list[str]] = {}
         self._url = ledger_url
         self._latency_ms = latency_ms
         self._simulator_rate = simulator_rate
@@ -179,7 +214,10 @@ class Stack:
             )
             self.control = self.simulator.control
             upgrade(self._url)
-            keys = Keys.create(self._folder / "keys")
+            self._open_proxies(opening)
+            self.orders = ProducerJournal(self.folder / "orders.jsonl")
+            opening.callback(self.orders.close)
+            keys = Keys.create(self.folder / "keys")
             self.ledger = opening.enter_context(Ledger.open(self._url, keys=keys))
             self.ledger.register(projects={"default": "default"}, rates={"default": self.rate})
             self._database = Database(self._url)
@@ -197,41 +235,56 @@ class Stack:
             name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)
         }
         environment |= {
-            "EXPUNGE_HOME": str(self._folder),
-            "EXPUNGE_KEYS_DIR": str(self._folder / "keys"),
-            "EXPUNGE_LEDGER_URL": self._url,
-            "EXPUNGE_REDIS_URL": self.valkey.url,
+            "EXPUNGE_HOME": str(self.folder),
+            # A worker that is killed as a whole leaves its temporary files behind.
+            "TMPDIR": str(self.folder),
+            "EXPUNGE_KEYS_DIR": str(self.folder / "keys"),
+            "EXPUNGE_LEDGER_URL": self._through("ledger", self._url),
+            "EXPUNGE_REDIS_URL": self._through("redis", self.valkey.url),
             "EXPUNGE_RATE_PER_SECOND": str(self.rate),
             "EXPUNGE_LEASE_SECONDS": "6.5",
             "EXPUNGE_CALL_DEADLINE_SECONDS": "1",
             "EXPUNGE_SETTLE_SECONDS": "0.2",
             "EXPUNGE_PROCESSES": "1",
             "MEMOS_API_KEY": self.simulator.api_key,
-            "MEMOS_BASE_URL": self.simulator.base_url,
+            "MEMOS_BASE_URL": self._through("memos", self.simulator.base_url),
         }
         environment |= self._settings | changed
         return {name: value for name, value in environment.items() if value}
 
     def start_worker(self, **changed: str) -> Worker:
         """Start one more worker; *changed* as for `environment`."""
-        log = self._folder / f"worker-{len(self.workers)}.log"
+        log = self.folder / f"worker-{len(self.workers)}.log"
         self.workers.append(Worker(self.environment(**changed), log))
         return self.workers[-1]
 
+    def seed(self, *, users: int = 1, memories: int = 1, seed: int = 0) -> Seeded:
+        """Put memories into the simulator; the oracle looks at all of them in the end."""
+        seeded = self.control.seed(users=users, memories=memories, seed=seed)
+        self._seeded |= seeded.by_user
+        return seeded
+
     def submit(self, ids: Iterable[str], *, chunk_size: int = 10, **order: Any) -> str:
         """Order memories to be deleted; gives the request's id."""
+        ids = list(ids)
+        number = self.orders.attempt(Kind.MEMORIES, ids=ids)
         intake = self.ledger.begin(
             Order(project="default", kind=Kind.MEMORIES, **order), chunk_size=chunk_size
         )
         intake.add(ids)
-        return intake.finish().id
+        receipt = intake.finish()
+        self.orders.acknowledge(number, receipt.id)
+        return receipt.id
 
     def purge(self, user: str, **order: Any) -> str:
         """Order everything of a user to be deleted; gives the request's id."""
+        number = self.orders.attempt(Kind.USER, subject=user)
         intake = self.ledger.begin(
             Order(project="default", kind=Kind.USER, subject=user, **order), chunk_size=100
         )
-        return intake.finish().id
+        receipt = intake.finish()
+        self.orders.acknowledge(number, receipt.id)
+        return receipt.id
 
     def views(self) -> list[RequestView]:
         """Show all requests."""
@@ -271,6 +324,51 @@ class Stack:
         """Ask the ledger's database for rows."""
         return self._database.read(
             lambda conn: [tuple(row) for row in conn.execute(text(statement))]
+        )
+
+    def verdict(
+        self, *, seconds: float = 60, kills: int | None = None, rate: float | None = None
+    ) -> Verdict:
+        """Let everything end, then compare all that is known (`tests.support.oracle`).
+
+        What is to be found lost must have been put in by `seed` here.
+
+        Args:
+            seconds: The longest that the rest of the work may take.
+            kills: Processes that were killed with work in their hands; None takes those counted.
+            rate: The limit that held; None takes the stack's.
+        """
+        self.wait_for_end(seconds=seconds)
+        offset_us = time.time_ns() // 1_000 - time.monotonic_ns() // 1_000
+        everything = [one for ids in self._seeded.values() for one in ids]
+        peaks: dict[str, float] = {}
+        for worker in self.workers:
+            peaks |= worker.peaks_mb()
+        return judge(
+            Evidence(
+                orders=self.orders.orders(),
+                calls=self.control.journal(),
+                seeded=self._seeded,
+                left=frozenset(self.control.remaining(ids=everything).ids),
+                facts=LedgerFacts.read(self.rows),
+                rates={"default": rate or self.rate},
+                kills=self.counted_kills if kills is None else kills,
+                wall_offset_us=offset_us,
+                peaks_mb=peaks,
+            )
+        )
+
+    def crash_mark(self, point: str) -> Path:
+        """Give the file that tells of a fired crash point, named as in `claim.after_commit@1`."""
+        return self.folder / "crash-points" / point
+
+    def wait_for_crash(self, point: str, *, seconds: float = 20) -> int:
+        """Wait until a crash point has fired; gives the pid of the process that it hit."""
+        mark = self.crash_mark(point)
+        return int(
+            until(
+                lambda: mark.exists() and mark.read_text(), seconds=seconds, why=f"{point} to fire"
+            )
         )
 
     def assert_nothing_in_doubt(self) -> None:
@@ -320,6 +418,30 @@ class Stack:
         assert worst_window(slots, 1.0) <= self.rate
         worst = self.control.worst_window(1.0 - NOTED_LATE_S)
         assert worst <= self.rate, f"{worst} calls in a second at {self.rate}/s"
+
+    @property
+    def counted_kills(self) -> int:
+        """Processes that were killed: by the test, as a whole, or at crash points."""
+        marks = self.folder / "crash-points"
+        crashed = sum(1 for _ in marks.iterdir()) if marks.exists() else 0
+        return self.kills + crashed + sum(worker.kills for worker in self.workers)
+
+    def _open_proxies(self, opening: ExitStack) -> None:
+        ports = {
+            "memos": make_url(self.simulator.base_url).port,
+            "redis": self.valkey.port,
+            "ledger": make_url(self._url).port,
+        }
+        for name in sorted(self._proxied):
+            port = ports[name]
+            assert port is not None, f"There is no port of {name} to stand before."
+            self.proxies[name] = opening.enter_context(FaultProxy(port))
+
+    def _through(self, name: str, url: str) -> str:
+        if name not in self.proxies:
+            return url
+        port = make_url(url).port
+        return url.replace(f":{port}/", f":{self.proxies[name].port}/")
 
     def _close_workers(self) -> None:
         for worker in self.workers:

@@ -47,16 +47,23 @@ class ValkeyServer:
         port: Chosen at the first start and kept, so that clients find a restarted server again.
         url: For redis-py and Celery, database 0.
         pid: Of the running server; None when it is not running.
+        options: More of its options, as on its command line; for the next start.
+        folder: Where it writes what it is told to keep; None before the first start.
     """
 
     def __init__(self) -> None:
         self.port = 0
+        self.options: list[str] = []
         self._process: subprocess.Popen[bytes] | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def folder(self) -> Path | None:
+        return None if self._folder is None else Path(self._folder.name)
 
     @property
     def pid(self) -> int | None:
@@ -130,7 +137,7 @@ class ValkeyServer:
         log = Path(self._folder.name, "log")
         command = [str(valkey_binary()), "--port", str(port), "--bind", "127.0.0.1"]
         command += ["--save", "", "--appendonly", "no", "--dir", self._folder.name]
-        command += ["--maxmemory-policy", "noeviction"]
+        command += ["--maxmemory-policy", "noeviction", *self.options]
         with log.open("wb") as stdout:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.STDOUT

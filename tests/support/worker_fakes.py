@@ -15,7 +15,7 @@ from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import Answer, Call, Listing, Outcome, Reply, Sight
 from worker.drain import Drain
 from worker.stop import StopFlag
-from worker.strikes import Strikes
+from worker.watching import Watch
 
 __all__ = ["FakeClient", "FakeLedger", "make_drain", "make_task", "reply"]
 
@@ -53,10 +53,11 @@ def reply(
     retry_after_s: float | None = None,
     listing: Listing | None = None,
     sight: Sight | None = None,
+    reason: str = "why",
 ) -> Reply:
     """Make the answer of a call."""
     answer = Answer(
-        outcome=outcome, code=None, http_status=None, retry_after_s=retry_after_s, reason="why"
+        outcome=outcome, code=None, http_status=None, retry_after_s=retry_after_s, reason=reason
     )
     return Reply(answer=answer, listing=listing, sight=sight, seconds=0.25)
 
@@ -165,6 +166,10 @@ class FakeLedger:
     def advance(self, request_id: str, *, policy: ReadbackPolicy) -> None:
         """Nothing is read back here."""
 
+    def halts(self) -> dict[str, int]:
+        """Nobody else stops anything."""
+        return {}
+
     def postpone(self, account: str, *, by_ns: int) -> None:
         """Move the account's next slot."""
         if self.postpone_faults:
@@ -228,12 +233,13 @@ def make_drain(
     return Drain(
         ledger=ledger,  # type: ignore[arg-type]  # has what a drain asks of it
         database=ThreadPoolExecutor(1),
+        lookout=ThreadPoolExecutor(1),
         clients=clients,  # type: ignore[arg-type]  # as above
         worker="test",
         in_flight=in_flight,
         lease_s=lease_s,
         max_attempts=4,
         policy=ReadbackPolicy(),
-        strikes=Strikes(),
+        watch=Watch(),
         stop=stop or StopFlag(),
     )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from datetime import UTC, date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -157,6 +158,7 @@ def test_a_user_id_has_at_most_a_hundred_characters(letter):
 NOON = time(12, tzinfo=UTC)
 
 
+@pytest.mark.fault("F83")
 @pytest.mark.parametrize(
     ("start", "end"),
     [
@@ -165,12 +167,54 @@ NOON = time(12, tzinfo=UTC)
         ((2026, 12, 15), (2027, 1, 15)),
         ((2026, 11, 30), (2026, 12, 30)),
         ((2026, 3, 31), (2026, 4, 30)),
+        ((2027, 1, 29), (2027, 2, 28)),
+        ((2028, 1, 29), (2028, 2, 29)),
+        ((2027, 2, 28), (2027, 3, 28)),  # not the last day for having been the last day
+        ((2028, 2, 29), (2028, 3, 29)),
+        ((2026, 12, 31), (2027, 1, 31)),
+        ((2037, 12, 31), (2038, 1, 31)),  # 2^31 seconds end on 19 January 2038
+        ((2038, 1, 19), (2038, 2, 19)),
+        ((2099, 12, 31), (2100, 1, 31)),
+        ((2100, 1, 31), (2100, 2, 28)),  # no leap year
+        ((2400, 1, 31), (2400, 2, 29)),
     ],
 )
 def test_a_month_is_a_calendar_month(start, end):
     assert month_after(datetime.combine(date(*start), NOON)) == datetime.combine(date(*end), NOON)
 
 
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+@pytest.mark.fault("F83")
+@pytest.mark.parametrize(
+    ("asked", "due"),
+    [
+        # Same time of day for the person who asked, whichever offset holds by then.
+        ("2026-03-10T12:00+01:00", "2026-04-10T12:00+02:00"),
+        ("2026-10-10T12:00+02:00", "2026-11-10T12:00+01:00"),
+        # 02:30 does not exist on that day: half an hour past three then.
+        ("2027-02-28T02:30+01:00", "2027-03-28T03:30+02:00"),
+        # 02:30 comes twice: the first one.
+        ("2026-09-25T02:30+02:00", "2026-10-25T02:30+02:00"),
+        # Still the 30th in UTC; the month is the person's.
+        ("2026-01-31T00:30+01:00", "2026-02-28T00:30+01:00"),
+    ],
+)
+def test_a_month_is_that_of_the_persons_own_calendar(asked, due):
+    moment = datetime.fromisoformat(asked).astimezone(BERLIN)
+    assert to_wall(month_after(moment)) == to_wall(datetime.fromisoformat(due))
+
+
+@pytest.mark.fault("F83")
+@given(moment=st.datetimes(max_value=datetime(9999, 11, 30), timezones=st.just(UTC)))  # noqa: DTZ001  # hypothesis wants naive bounds
+def test_a_month_is_never_longer_than_31_days_and_never_shorter_than_28(moment):
+    later = month_after(moment)
+    assert timedelta(days=28) <= later - moment <= timedelta(days=31)
+    assert (later.year * 12 + later.month) - (moment.year * 12 + moment.month) == 1
+
+
+@pytest.mark.fault("F83")
 def test_only_erasures_have_a_due_date_by_themselves():
     now = datetime(2026, 11, 22, tzinfo=UTC)
     assert default_due(Lane.ERASURE, now) == datetime(2026, 12, 22, tzinfo=UTC)

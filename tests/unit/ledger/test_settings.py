@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from ledger.ceilings import NO_CEILINGS, Ceilings
 from ledger.errors import SettingsError
 from ledger.near_miss import distance, suggest
 from ledger.settings import (
@@ -226,6 +227,52 @@ def test_an_owners_url_to_another_kind_of_database_is_refused(load):
     ).ledger_admin_url
 
 
+def test_a_second_look_after_everybody_forgot_whom_to_look_for_is_refused(load):
+    message = refusal(load, EXPUNGE_REDRIVE_DAYS="1", EXPUNGE_SECOND_LOOK_SECONDS="86401")
+    assert "EXPUNGE_SECOND_LOOK_SECONDS" in message
+    assert "EXPUNGE_REDRIVE_DAYS" in message
+    assert load(EXPUNGE_REDRIVE_DAYS="1", EXPUNGE_SECOND_LOOK_SECONDS="86400")
+    assert load(EXPUNGE_REDRIVE_DAYS="0", EXPUNGE_SECOND_LOOK_SECONDS="0")
+
+
+@pytest.mark.parametrize(
+    ("account", "base_url", "refused"),
+    [
+        ("beta", "https://memos.example/v1", True),
+        ("beta", "https://elsewhere.example/v1", False),
+        ("default", "https://memos.example/v1", False),
+    ],
+)
+def test_one_api_key_under_two_limits_is_refused(load, tmp_path, account, base_url, refused):
+    (tmp_path / "crm.key").write_text("canary-key")
+    config = tmp_path / "expunge.toml"
+    write(
+        config,
+        "[accounts.beta]\nrate_per_second = 1\n[projects.crm]\n"
+        f'account = "{account}"\nbase_url = "{base_url}"\napi_key_file = "crm.key"\n',
+    )
+    environ = {
+        "EXPUNGE_CONFIG": str(config),
+        "MEMOS_API_KEY": "canary-key",
+        "MEMOS_BASE_URL": "https://memos.example/v1",
+    }
+    if refused:
+        message = refusal(load, **environ)
+        assert "same API key" in message
+        assert "canary" not in message
+    else:
+        assert load(**environ).projects["crm"].account == account
+
+
+@pytest.mark.parametrize("name", ["expunge", "expunge:bell", "unacked", "_kombu.binding.x"])
+def test_a_stream_named_like_a_key_of_the_doorbell_is_refused(load, tmp_path, name):
+    config = tmp_path / "expunge.toml"
+    write(config, f'[streams."{name}"]\n')
+    assert "the doorbell uses" in refusal(load, EXPUNGE_CONFIG=str(config))
+    write(config, f'[streams."{name}"]\nurl = "redis://elsewhere/0"\n')
+    assert name in load(EXPUNGE_CONFIG=str(config)).streams
+
+
 TWO_PROJECTS = """
 rate_per_second = 12
 
@@ -259,6 +306,22 @@ def test_the_config_file_brings_more_projects_and_accounts(load, tmp_path):
     assert CANARY not in repr(settings.projects)
 
 
+def test_a_project_without_ceilings_of_its_own_has_those_of_all(load, tmp_path):
+    toml = "[projects.crm]\nmax_ids_per_request = 7\n[projects.shop]\nmax_purges_per_hour = 0\n"
+    settings = load(
+        EXPUNGE_CONFIG=write(tmp_path / "e.toml", toml),
+        EXPUNGE_MAX_IDS_PER_REQUEST="100",
+        EXPUNGE_MAX_PURGES_PER_HOUR="9",
+    )
+    assert {name: settings.ceilings_of(one) for name, one in settings.projects.items()} == {
+        "default": Ceilings(max_ids_per_request=100, max_purges_per_hour=9),
+        "crm": Ceilings(max_ids_per_request=7, max_purges_per_hour=9),
+        "shop": Ceilings(max_ids_per_request=100, max_purges_per_hour=0),
+    }
+    plain = load()
+    assert plain.ceilings_of(plain.projects["default"]) == NO_CEILINGS
+
+
 @pytest.mark.parametrize(
     ("toml", "named"),
     [
@@ -283,16 +346,42 @@ def test_the_config_file_brings_more_projects_and_accounts(load, tmp_path):
         ("[projects.crm]\nlane = 'fast'", "projects.crm.lane"),
         ("[projects.crm]\nverify = 'yes'", "projects.crm.verify"),
         ("[projects.crm]\nverify = 3", "projects.crm.verify"),
-        ("[projects.crm]\napi_key_file = 'gone.key'", "projects.crm.api_key_file"),
+        ("[projects.crm]\nmax_ids_per_request = 0", "projects.crm.max_ids_per_request"),
+        ("[projects.crm]\nmax_ids_per_request = '9'", "projects.crm.max_ids_per_request"),
+        ("[projects.crm]\nmax_purges_per_hour = -1", "projects.crm.max_purges_per_hour"),
+        ("[projects.crm]\nmax_purges_per_hour = true", "projects.crm.max_purges_per_hour"),
+        ("[projects.crm]\nmax_purges_per_hour = 1.5", "projects.crm.max_purges_per_hour"),
+        ("[projects.crm]\nmax_purges = 1", "projects.crm.max_purges;"),
+        ("[streams.s]\nproject = 'gone'", '[streams."s"]'),
+        ("[streams.s]\nkinds = []", 'streams."s".kinds'),
+        ("[streams.s]\nkinds = ['everything']", 'streams."s".kinds'),
+        ("[streams.s]\nkinds = 'user'", 'streams."s".kinds'),
+        ("[streams.s]\nprincipal = 'a b'", 'streams."s".principal'),
+        ("[streams.s]\ngroup = ''", 'streams."s".group'),
+        ("[streams.s]\nurl = 'http://h'", 'streams."s".url'),
+        ("[streams.s]\nurl = 'redis://h'\nurl_file = 'u'", 'streams."s".url_file'),
+        ("[streams.s]\nurl_file = 'gone'", 'streams."s".url_file'),
+        ("[streams.s]\nprojct = 'default'", 'streams."s".projct'),
+        ("[streams]\ns = 3", "[streams.NAME]"),
+        ("[streams.'']", "[streams.NAME]"),
     ],
 )
 def test_a_config_file_with_a_fault_is_refused_by_its_place(load, tmp_path, toml, named):
     assert named in refusal(load, EXPUNGE_CONFIG=write(tmp_path / "e.toml", toml))
 
 
-def test_a_broken_config_file_is_not_quoted(load, tmp_path):
-    path = write(tmp_path / "e.toml", f"memos_api_key = {CANARY}")
-    assert CANARY not in refusal(load, EXPUNGE_CONFIG=path)
+def test_a_broken_config_file_is_not_quoted_but_its_place_is_told(load, tmp_path):
+    path = write(tmp_path / "e.toml", f"chunk_size = 5\nmemos_api_key = {CANARY}")
+    said = refusal(load, EXPUNGE_CONFIG=path)
+    assert CANARY not in said
+    assert "line 2, column" in said
+
+
+def test_a_key_file_that_cannot_be_read_is_a_fault_for_those_who_call_memos_only(load, tmp_path):
+    path = write(tmp_path / "e.toml", "[projects.crm]\napi_key_file = 'gone.key'")
+    project = load(EXPUNGE_CONFIG=path).projects["crm"]
+    assert project.api_key is None
+    assert "projects.crm.api_key_file" in project.key_fault
 
 
 @pytest.mark.parametrize("name", ["EXPUNGE_CONFIG", "EXPUNGE_SECRETS_DIR"])

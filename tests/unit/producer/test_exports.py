@@ -12,7 +12,10 @@ def test_the_public_methods_say_everything_by_their_signature():
         for name, method in inspect.getmembers(Producer, inspect.isfunction)
         if not name.startswith("_")
     }
-    assert set(methods) == {"delete_memories", "purge_user", "purge_agent", "status", "wait"}
+    assert set(methods) == {
+        *("delete_memories", "purge_user", "purge_agent", "hand_in_many"),
+        *("status", "wait"),
+    }
     for name in ("delete_memories", "purge_user", "purge_agent"):
         optional = list(methods[name].parameters.values())[2:]
         assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in optional)

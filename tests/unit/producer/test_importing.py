@@ -5,13 +5,14 @@ import json
 import sqlite3
 import tracemalloc
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from ledger.errors import ConflictError, LedgerError, RequestError
+from ledger.states import Kind
 from producer import Producer, Receipt
-from producer.files import Format, Layout, RejectLog, Source, Terms, import_file
-from producer.files.layout import Columns
+from producer.files import Columns, Format, Layout, RejectLog, Source, Terms, import_file
 from producer.submit import Producer as Submitting
 from tests.support.homes import make_home
 
@@ -27,16 +28,27 @@ def producer(settings):
         yield opened
 
 
-def take(producer, text, found=Format.PLAIN, *, columns=None, rejects=None, terms=None):
+def take(
+    producer,
+    text,
+    found=Format.PLAIN,
+    *,
+    columns=None,
+    kind=None,
+    rejects=None,
+    terms=None,
+    run=None,
+):
     log = rejects or RejectLog()
     receipts: list[Receipt] = []
     report = import_file(
         producer,
         Source(io.BytesIO(text.encode()), name="orders"),
-        layout=Layout(format=found, columns=columns or Columns()),
+        layout=Layout(format=found, columns=columns or Columns(), kind=kind),
         terms=Terms(**(terms or {})),
         rejects=log,
         on_receipt=receipts.append,
+        run=run,
     )
     return report, receipts
 
@@ -180,18 +192,120 @@ def test_a_user_for_the_whole_file_contradicts_users_in_it(producer, found, colu
         take(producer, text, found, columns=columns, terms={"user_id": "u"})
 
 
-def test_a_ledger_that_goes_away_says_how_far_the_import_got(producer, monkeypatch):
-    def gone(self, user_id, **terms):
-        if user_id == "c":
+@pytest.mark.parametrize(
+    ("terms", "told"),
+    [({}, "200 requests are recorded, and perhaps some"), ({"idempotency_key": "k"}, "same key")],
+)
+def test_a_ledger_that_goes_away_says_how_far_the_import_got(producer, monkeypatch, terms, told):
+    def gone(self, requests):
+        if requests[0].subject != "u-0":
             msg = "The ledger does not answer."
             raise LedgerError(msg)
-        return real(self, user_id, **terms)
+        return real(self, requests)
 
-    real = Submitting.purge_user
-    monkeypatch.setattr(Submitting, "purge_user", gone)
-    text = "".join(json.dumps({"user_id": each}) + "\n" for each in "abcd")
-    with pytest.raises(LedgerError, match="before line 3 of orders are recorded"):
-        take(producer, text, Format.JSONL)
+    real = Submitting.hand_in_many
+    monkeypatch.setattr(Submitting, "hand_in_many", gone)
+    text = "".join(json.dumps({"user_id": f"u-{number}"}) + "\n" for number in range(300))
+    with pytest.raises(LedgerError, match=told):
+        take(producer, text, Format.JSONL, terms=terms)
+
+
+def test_small_requests_are_handed_in_together_and_in_the_order_of_the_file(
+    producer, settings, monkeypatch
+):
+    sizes = []
+
+    def counted(self, requests):
+        sizes.append(len(requests))
+        return real(self, requests)
+
+    real = Submitting.hand_in_many
+    monkeypatch.setattr(Submitting, "hand_in_many", counted)
+    big = [f"m-{number}" for number in range(1_500)]
+    lines: list[dict[str, Any]] = [{"user_id": f"u-{number}"} for number in range(250)]
+    lines[220:220] = [{"memory_ids": big}]
+    report, receipts = take(producer, "\n".join(map(json.dumps, lines)), Format.JSONL)
+    # The long one goes as a stream, after those that stood before it.
+    assert sizes == [200, 20, 30]
+    assert (report.requests, report.unique) == (251, 1_750)
+    order = in_ledger(settings, "SELECT id, subject FROM request ORDER BY rowid")
+    assert [each.id for each in receipts] == [request_id for request_id, _ in order]
+    assert [subject for _, subject in order] == [line.get("user_id") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "columns"),
+    [
+        ("u\nv\nu\n \n", Format.PLAIN, None),
+        ("memory_id,user_id\na,u\nb,v\nc,u\nd,\n", Format.CSV, None),
+        ("who\tx\nu\t1\nv\t2\nu\t3\n\t4\n", Format.TSV, Columns(user_id="who")),
+    ],
+)
+def test_with_kind_user_each_user_is_purged_once(producer, settings, text, found, columns):
+    report, receipts = take(producer, text, found, columns=columns, kind=Kind.USER)
+    assert (report.requests, report.requested, report.unique, report.rejected) == (2, 3, 2, 1)
+    assert in_ledger(settings) == [("user", "u", 1), ("user", "v", 1)]
+    assert len(receipts) == 2
+
+
+def test_with_kind_agent_each_agent_is_purged_and_no_user(producer, settings):
+    text = "user_id,agent_id\nu,a\nv,b\n"
+    take(producer, text, Format.CSV, kind=Kind.AGENT)
+    assert in_ledger(settings) == [("agent", "a", 1), ("agent", "b", 1)]
+
+
+def test_a_file_of_users_is_never_taken_for_purges_by_itself(producer, settings):
+    with pytest.raises(RequestError, match="memory_id"):
+        take(producer, "user_id\nu\n", Format.CSV)
+    take(producer, "u\n")
+    assert [kind for kind, _, _ in in_ledger(settings)] == ["memories"]
+
+
+def test_a_fault_late_in_a_file_of_purges_hands_none_of_them_in(producer, settings):
+    text = "user_id,note\n" + "".join(f"u-{n},\n" for n in range(1_000)) + 'u,"open\n\n'
+    with pytest.raises(RequestError, match="line 1002"):
+        take(producer, text, Format.CSV, kind=Kind.USER)
+    assert in_ledger(settings) == []
+
+
+def test_purges_under_a_key_may_come_in_another_order(producer, settings):
+    terms = {"idempotency_key": "k"}
+    take(producer, "u\nv\n", terms=terms, kind=Kind.USER)
+    report, _ = take(producer, "v\nw\nu\n", terms=terms, kind=Kind.USER)
+    assert (report.requests, report.known, len(in_ledger(settings))) == (3, 2, 3)
+
+
+def test_under_one_key_a_users_ids_and_the_users_purge_are_two_requests(producer, settings):
+    terms = {"idempotency_key": "k"}
+    text = "memory_id,user_id\na,u\n"
+    take(producer, text, Format.CSV, columns=Columns(user_id="user_id"), terms=terms)
+    take(producer, text, Format.CSV, kind=Kind.USER, terms=terms)
+    assert in_ledger(settings) == [("memories", "u", 1), ("user", "u", 1)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        (Layout(format=Format.JSONL, kind=Kind.USER), "--kind"),
+        (Layout(format=Format.JSONL, kind=Kind.MEMORIES), "--kind"),
+        (Layout(format=Format.PLAIN, columns=Columns(user_id="x")), "--map"),
+        (Layout(format=Format.JSONL, delimiter=";"), "--delimiter"),
+        (Layout(format=Format.CSV, kind=Kind.USER, columns=Columns(memory_id="x")), "memory_id"),
+        (Layout(format=Format.CSV, kind=Kind.AGENT, columns=Columns(user_id="x")), "user_id"),
+        (Layout(format=Format.CSV, columns=Columns(agent_id="x")), "agent_id"),
+        (Layout(format=Format.CSV, columns=Columns(memory_id="x", user_id="x")), "one column"),
+    ],
+)
+def test_a_layout_that_contradicts_itself_is_refused(layout, told):
+    with pytest.raises(RequestError, match=told):
+        layout.check()
+
+
+def test_terms_that_no_ledger_takes_are_refused_before_anything_is_written(producer, settings):
+    for terms in ({"reason": "because I say so"}, {"verify": "some"}, {"project": "nobody"}):
+        with pytest.raises(RequestError):
+            take(producer, '{"user_id": "u"}\n', Format.JSONL, terms=terms)
+    assert in_ledger(settings) == []
 
 
 def test_rejects_are_written_with_line_and_reason_only(producer, tmp_path):

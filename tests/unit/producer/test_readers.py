@@ -1,8 +1,11 @@
 """Files into ids: byte for byte, or a reject that tells no secrets."""
 
 import csv
+import gzip
+import hashlib
 import io
 import json
+import lzma
 import math
 
 import pytest
@@ -17,7 +20,8 @@ from producer.files.by_user import group_by_user
 from producer.files.jsonl import RequestRow, read_requests
 from producer.files.layout import Columns
 from producer.files.plain import read_plain
-from producer.files.table import TableRow, read_table
+from producer.files.rows import TableRow
+from producer.files.table import read_table
 
 CANARY = "canary-7d1f"
 
@@ -103,6 +107,62 @@ def test_a_file_that_is_not_utf8_is_refused_as_a_whole(raw, told):
         source(raw)
 
 
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (gzip.compress(b"m-1\n", mtime=0), "gzip"),
+        (lzma.compress(b"m-1\n"), "xz"),
+        (b"\x28\xb5\x2f\xfd\x04\x00", "zstd"),
+        (b"PK\x03\x04\x14\x00", "workbook"),
+        (b"PAR1\x15\x04", "--format parquet"),
+        ("m-1\n".encode("utf-16"), "UTF-16"),
+    ],
+)
+def test_another_kind_of_file_handed_in_by_mistake_is_named(raw, told):
+    with pytest.raises(RequestError, match=told):
+        source(raw)
+
+
+def test_an_id_that_begins_like_the_name_of_a_format_is_an_id():
+    assert list(read_plain(source("PAR1-7\nPK-8\n"))) == ["PAR1-7", "PK-8"]
+
+
+def test_the_digest_is_that_of_the_whole_content():
+    raw = b"a\n" * 600_000
+    assert source(raw).digest == hashlib.sha256(raw).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b"a\nb\n", b"a\nc\n"),
+        (b"a\nb\n", b"a\n"),
+        (b"a\nb\n", b"a\nb\nc\n"),
+        (b"a\nb\n", b""),
+        (b"a\nb\n", b"a\n\xff\n"),
+        (b"a\n" + b"x" * 3_000_000, b"a\n" + b"x" * 2_999_999 + b"y"),
+    ],
+    ids=["rewritten", "cut", "grown", "emptied", "no text", "far into a long line"],
+)
+def test_a_file_that_changed_since_it_was_checked_is_not_read_to_its_end(tmp_path, before, after):
+    path = tmp_path / "orders"
+    path.write_bytes(before)
+    with open_source(str(path)) as opened:
+        path.write_bytes(after)
+        with pytest.raises(RequestError, match="orders changed while it was read"):
+            list(opened.lines())
+        assert opened.changed
+
+
+def test_a_file_that_stays_is_read_again_and_again(tmp_path):
+    path = tmp_path / "orders"
+    path.write_bytes(b"\xef\xbb\xbfa\r\n" + b"x" * 3_000_000)
+    with open_source(str(path)) as opened:
+        next(opened.lines())
+        assert [len(list(opened.lines())) for _ in range(2)] == [2, 2]
+        assert not opened.changed
+
+
 def test_a_file_that_is_not_there_is_refused_by_its_name_alone(tmp_path):
     with (
         pytest.raises(RequestError, match=r"gone\.csv") as caught,
@@ -184,13 +244,13 @@ def test_whatever_a_csv_holds_only_true_ids_come_out(raw):
     except RequestError:
         return
     for each in found:
-        assert isinstance(each, Reject) or is_id(each.memory_id)
+        assert isinstance(each, Reject) or (isinstance(each, TableRow) and is_id(each.memory_id))
 
 
 def read(text, **columns):
     found = read_table(source(text), columns=Columns(**columns))
     return [
-        f"reject {each.line}" if isinstance(each, Reject) else (each.memory_id, each.user_id)
+        (each.memory_id, each.user_id) if isinstance(each, TableRow) else f"reject {each.line}"
         for each in found
     ]
 
@@ -212,6 +272,13 @@ def test_bad_rows_are_rejected_by_their_line_and_the_others_are_taken():
         "reject 10",
         ("m-6", "u"),
     ]
+
+
+def test_a_field_over_the_bound_is_a_reject_that_says_so():
+    raw = "memory_id\nm-1\n" + "x" * 200_000 + "\nm-2\n"
+    [_, reject, _] = read_table(source(raw), columns=Columns())
+    assert isinstance(reject, Reject)
+    assert (reject.line, "128 KiB" in reject.reason) == (3, True)
 
 
 def test_a_quote_that_swallows_lines_refuses_the_whole_file():
@@ -248,7 +315,7 @@ def test_a_delimiter_that_is_none_is_refused(delimiter):
         read_table(source("memory_id\n"), columns=Columns(), delimiter=delimiter)
 
 
-@pytest.mark.parametrize("pairs", [["id"], ["=x"], ["agent_id=x"], ["memory_id=a", "memory_id=b"]])
+@pytest.mark.parametrize("pairs", [["id"], ["=x"], ["name=x"], ["user_id=a", "user_id=b"]])
 def test_a_mapping_that_is_none_is_refused(pairs):
     with pytest.raises(RequestError, match="mapping"):
         parse_map(pairs)

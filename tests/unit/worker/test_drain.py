@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, SchemaError
 from ledger.tasks import Retry, Unsent
 from memos_api import Outcome
 from memos_api.simulator.process import worst_window
@@ -174,7 +174,9 @@ def test_a_pause_keeps_back_what_was_claimed_before_it():
     first = client.departures[0][0]
     resting = [m for m, _ in client.departures if first + 0.02 + 0.005 < m < first + 0.4]
     assert resting == []
-    assert set(unsent(ledger)) == {"halted"}
+    # On a busy machine one may also have missed its slot.
+    assert "halted" in unsent(ledger)
+    assert set(unsent(ledger)) <= {"halted", "slot_missed"}
     assert len(ledger.done) == 30
 
 
@@ -224,6 +226,29 @@ def test_a_ledger_that_does_not_answer_for_a_while_costs_time_and_no_outcome():
     run(make_drain(ledger, {ONE: FakeClient()}))
 
     assert len(ledger.done) == 30
+
+
+def test_a_ledger_of_another_release_is_claimed_from_no_more_and_outcomes_are_still_recorded():
+    class Migrated(FakeLedger):
+        claims = 0
+
+        def claim(self, **rest):
+            self.claims += 1
+            if self.claims > 2:
+                raise SchemaError
+            return super().claim(**rest)
+
+    ledger = Migrated({ONE: 500}, rates={ONE: 100})
+    client = FakeClient(latency_s=0.3)
+    started = time.monotonic()
+
+    left = run(make_drain(ledger, {ONE: client}), budget_s=20)
+
+    assert left is False  # nobody rings for it
+    assert time.monotonic() - started < 3
+    assert ledger.claims == 3
+    assert ledger.leased == set()
+    assert len(ledger.done) == len(client.departures) > 0
 
 
 def test_outcomes_that_cannot_be_recorded_are_given_up_with_their_leases():

@@ -1,6 +1,7 @@
 """The whole policy of the way out, as a table: every outcome, every call, every state of doubt."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -38,10 +39,11 @@ def task(shape, **changed):
 
 
 def judged(one, answered, *, strikes=0, most=MOST, chance=0.5):
-    return judge(one, answered, strikes=strikes, max_attempts=most, chance=lambda: chance)
+    one = replace(one, strikes=strikes)
+    return judge(one, answered, max_attempts=most, chance=lambda: chance)
 
 
-def expected(shape, outcome, *, doubtful, last):  # noqa: PLR0911 - the table
+def expected(shape, outcome, *, doubtful, last):  # noqa: C901, PLR0911 - the table
     """What becomes of the work; written down anew, without looking at the code."""
     if outcome in STOPPING:
         return RETRY
@@ -55,8 +57,10 @@ def expected(shape, outcome, *, doubtful, last):  # noqa: PLR0911 - the table
             return Delivered(was_absent=True)
         case Outcome.NOT_FOUND:
             return Probe() if doubtful else Split()
-        case Outcome.REFUSED | Outcome.TOO_LARGE if batch:
+        case Outcome.REFUSED if batch:
             return Split()
+        case Outcome.TOO_LARGE if batch:
+            return Split(hunt=False)
         case Outcome.TOO_LARGE | Outcome.PERMANENT:
             return Dead(bucket="refused")
         case Outcome.REFUSED:
@@ -97,7 +101,7 @@ def test_an_answer_that_stops_traffic_never_uses_up_attempts(shape, outcome):
     settled = judged(task(shape, burnt=MOST - 1), reply(outcome))
 
     assert settled.move == RETRY
-    stopped = [settled.pause_account_s, settled.pause_project, settled.rest_project_s]
+    stopped = [settled.pause_account_s, settled.pause_project, settled.outage or None]
     assert sum(one is not None for one in stopped) == 1
 
 
@@ -107,13 +111,13 @@ def test_an_answer_that_stops_traffic_never_uses_up_attempts(shape, outcome):
         (Outcome.BACK_OFF, "pause_account_s"),
         (Outcome.PAUSE_ACCOUNT, "pause_account_s"),
         (Outcome.PAUSE_PROJECT, "pause_project"),
-        (Outcome.NOT_APPLIED, "rest_project_s"),
+        (Outcome.NOT_APPLIED, "outage"),
     ],
 )
 def test_what_is_stopped(outcome, stops):
     settled = judged(task("batch"), reply(outcome))
 
-    assert getattr(settled, stops) is not None
+    assert getattr(settled, stops)
 
 
 @pytest.mark.parametrize("outcome", sorted(set(Outcome) - {Outcome.PAUSE_ACCOUNT}))
@@ -148,6 +152,27 @@ def test_what_is_recorded_of_the_call():
     settled = judged(task("batch"), reply(Outcome.UNKNOWN))
 
     assert (settled.outcome, settled.reason, settled.took_us) == ("unknown", "why", 250_000)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("reason", ["deadline", "no_answer", "html"])
+def test_a_trial_that_meets_the_outage_again_uses_up_no_attempt(shape, reason):
+    silence = reply(Outcome.UNKNOWN, reason=reason)
+
+    plain = judged(task(shape, burnt=MOST - 1), silence)
+    trial = judged(task(shape, burnt=MOST - 1, trial=True), silence)
+
+    assert plain.outage
+    assert trial.outage
+    assert not isinstance(plain.move, Retry)  # its last attempt
+    assert isinstance(trial.move, Retry)
+    assert not trial.move.burn
+    assert trial.move.doubtful is (shape not in LOOKS)
+
+
+def test_an_answer_that_is_odd_in_itself_is_no_outage():
+    assert not judged(task("batch"), reply(Outcome.UNKNOWN, reason="success_false")).outage
+    assert not judged(task("batch"), reply(Outcome.NOT_FOUND)).outage
 
 
 # -- looks ----------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def test_a_hundred_outcomes_do_not_wait_and_are_never_exceeded():
 
 
 @pytest.mark.parametrize(
-    "urgent", [{"pause_account_s": 1.0}, {"pause_project": "key"}, {"rest_project_s": 1.0}]
+    "urgent", [{"pause_account_s": 1.0}, {"pause_project": "key"}, {"outage": True}]
 )
 def test_what_stops_traffic_is_written_at_once(urgent):
     written = Written()

@@ -1,9 +1,8 @@
-"""Strikes, lateness, the stop flag, the busy lock, and when the steward drains by itself."""
+"""Lateness, the stop flag, the busy lock, and when the steward drains by itself."""
 
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 from hypothesis import given
@@ -21,54 +20,8 @@ from worker.process import in_flight
 from worker.punctual import Punctual
 from worker.steward import ALONE_S, SILENT_S, Vigil
 from worker.stop import StopFlag
-from worker.strikes import Strikes
 
 MS = 1_000_000
-
-
-# -- strikes --------------------------------------------------------------------------------------
-
-
-def test_answers_of_one_burst_are_one_strike():
-    strikes = Strikes()
-    claimed = time.monotonic_ns()
-
-    seen = []
-    for _ in range(60):
-        seen.append(strikes.before("a", claimed_ns=claimed))
-        strikes.note("a", claimed_ns=claimed, stopped=True)
-
-    assert set(seen) == {0}
-    assert strikes.before("a", claimed_ns=time.monotonic_ns()) == 1
-
-
-def test_strikes_in_a_row_add_up_and_a_good_answer_ends_the_row():
-    strikes = Strikes()
-    for number in range(5):
-        now = time.monotonic_ns()
-        assert strikes.before("a", claimed_ns=now) == number
-        strikes.note("a", claimed_ns=now, stopped=True)
-
-    strikes.note("a", claimed_ns=time.monotonic_ns(), stopped=False)
-
-    assert strikes.before("a", claimed_ns=time.monotonic_ns()) == 0
-
-
-def test_a_good_answer_from_before_the_strike_does_not_end_the_row():
-    strikes = Strikes()
-    claimed = time.monotonic_ns()
-    strikes.note("a", claimed_ns=claimed, stopped=True)
-
-    strikes.note("a", claimed_ns=claimed, stopped=False)
-
-    assert strikes.before("a", claimed_ns=time.monotonic_ns()) == 1
-
-
-def test_accounts_have_strikes_of_their_own():
-    strikes = Strikes()
-    strikes.note("a", claimed_ns=time.monotonic_ns(), stopped=True)
-
-    assert strikes.before("b", claimed_ns=time.monotonic_ns()) == 0
 
 
 # -- lateness -------------------------------------------------------------------------------------

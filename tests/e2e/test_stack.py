@@ -52,7 +52,7 @@ def test_a_request_handed_in_to_the_stack_is_carried_out():
                 batch = producer.delete_memories(ids[one][:10])
                 purge = producer.purge_user(other)
                 views = [producer.wait(each.id, SECONDS) for each in (batch, purge)]
-            stack.check_workers()
+            stack.check_parts()
         assert [view.state for view in views] == [RequestState.COMPLETE] * 2
         assert views[1].kind is Kind.USER
         assert simulator.control.remaining().users == {one: 20}
@@ -132,7 +132,7 @@ def test_a_worker_that_cannot_start_is_told_and_not_waited_for(capfd):
 
         def ended():
             try:
-                stack.check_workers()
+                stack.check_parts()
             except SettingsError:
                 return True
             return False

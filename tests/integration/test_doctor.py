@@ -1,0 +1,287 @@
+"""The doctor on real parts: what it sees, what it calls, and that it shows no secret."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+
+import pytest
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from expunge.cli import app
+from expunge.doctor import Grade, examine
+from expunge.doctor.memos import probe_project
+from ledger import Keys, Ledger, upgrade
+from ledger.engine import Database
+from ledger.settings import load_settings
+from memos_api import MemosClient
+from memos_api.simulator.process import SimulatorProcess
+
+HUSH = "hush-7d1f"
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    with SimulatorProcess() as running:
+        yield running
+
+
+@pytest.fixture
+def memos(simulator):
+    simulator.control.reset()
+    simulator.control.seed(users=1, memories=2)
+    return simulator
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch, ledger_url, valkey, memos):
+    """Everything there, and the settings in the environment."""
+    for name, value in {
+        "EXPUNGE_LEDGER_URL": ledger_url,
+        "EXPUNGE_REDIS_URL": valkey.url,
+        "MEMOS_BASE_URL": memos.base_url,
+        "MEMOS_API_KEY": memos.api_key,
+    }.items():
+        monkeypatch.setenv(name, value)
+    Keys.create(tmp_path / "keys")
+    upgrade(ledger_url)
+    return load_settings()
+
+
+@pytest.fixture
+def sql(home):
+    database = Database(home.ledger_url)
+    yield lambda statement: database.write(lambda conn: conn.execute(text(statement)))
+    database.close()
+
+
+def findings(*, offline=True, **named):
+    found = list(examine(offline=offline, principal="ops", **named))
+    for one in found:
+        assert (one.fix is None) == (one.grade is Grade.OK)
+    return {one.check: one for one in found}
+
+
+def bad(**named):
+    return {name: one.grade.value for name, one in findings(**named).items() if one.fix}
+
+
+def beat(home, role="steward"):
+    with Ledger.open(home.ledger_url, keys=Keys.load(home.keys_dir)) as ledger:
+        ledger.beat(process=f"{role}-1", role=role)
+
+
+def test_a_service_that_is_well_is_told_so(home, memos):
+    beat(home)
+    assert bad(offline=False) == {}
+    (call,) = memos.control.journal()
+    assert (call.endpoint, call.applied) == ("list", 0)
+    assert memos.control.remaining().total == 2
+
+
+def test_offline_calls_nobody(home, memos):
+    beat(home)
+    assert bad() == {}
+    assert memos.control.journal() == []
+
+
+def test_nothing_runs_and_nothing_was_made_yet(monkeypatch, tmp_path):
+    monkeypatch.setenv("EXPUNGE_REDIS_URL", f"redis://:{HUSH}@127.0.0.1:1/0")
+    assert bad() == {"keys": "fail", "redis": "fail", "ledger": "fail"}
+    assert list(tmp_path.iterdir()) == []  # looking makes nothing
+    assert HUSH not in str(findings())
+
+
+def test_a_wrong_setting_is_the_only_finding(monkeypatch):
+    monkeypatch.setenv("EXPUNGE_RATE", "3")
+    found = findings()
+    assert list(found) == ["settings"]
+    assert found["settings"].grade is Grade.FAIL
+    assert "EXPUNGE_RATE_PER_SECOND" in found["settings"].says
+
+
+@pytest.mark.parametrize(
+    ("revision", "word"), [("0001", "db upgrade"), ("9999", "upgrade this installation")]
+)
+def test_a_ledger_of_another_release_is_told(home, sql, revision, word):
+    sql(f"UPDATE alembic_version SET version_num = '{revision}'")  # noqa: S608 - ours
+    found = findings()["ledger"]
+    assert found.grade is Grade.FAIL
+    assert revision in found.says
+    assert word in str(found.fix).lower()
+
+
+def test_work_that_nobody_takes_and_a_project_that_stands_still_are_told(home, sql):
+    runner = CliRunner()
+    assert runner.invoke(app, ["submit", "--user-id", "u-17"]).exit_code == 0
+    assert bad() == {"workers": "fail"}
+    beat(home)
+    assert bad() == {"workers": "warn"}  # nobody has ever claimed
+    sql("UPDATE request SET due_at = 1, held = 1, hold_reason = 'legal'")
+    # One line of the two that `requests` has, the last.
+    assert bad() == {"requests": "warn"}
+    sql("UPDATE project SET paused = 1, pause_reason = 'http_401'")
+    found = findings(offline=False)
+    assert "expunge resume default" in str(found["pauses"].fix)
+    assert found["memos default"].says.startswith("Not asked")
+    assert "u-17" not in str(found)
+
+
+def test_a_key_that_memos_refuses_is_told_and_not_shown(home, memos, monkeypatch):
+    monkeypatch.setenv("MEMOS_API_KEY", HUSH)
+    found = findings(offline=False)
+    assert "refuses the key" in found["memos default"].says
+    assert HUSH not in str(found)
+
+
+def test_a_memos_that_cannot_be_reached_is_told(home, monkeypatch):
+    monkeypatch.setenv("MEMOS_BASE_URL", "http://127.0.0.1:1/v1")
+    assert "cannot be reached" in findings(offline=False)["memos default"].says
+
+
+def test_a_redis_that_keeps_nothing_is_told_where_a_stream_is_read(home, monkeypatch, tmp_path):
+    config = tmp_path / "expunge.toml"
+    config.write_text("[streams.orders]\n")
+    monkeypatch.setenv("EXPUNGE_CONFIG", str(config))
+    beat(home)
+    assert bad() == {"redis": "warn", "stream orders": "warn"}
+
+
+def test_a_stream_is_looked_at_where_it_is(home, monkeypatch, tmp_path, valkey):
+    (tmp_path / "expunge.toml").write_text("[streams.orders]\n")
+    monkeypatch.setenv("EXPUNGE_CONFIG", str(tmp_path / "expunge.toml"))
+    with valkey.client() as client:
+        client.xgroup_create("orders", "expunge", "0", mkstream=True)
+        client.xadd("orders", {"event": "1"})
+        client.xadd("orders", {"event": "2"})
+        assert findings()["stream orders"].grade is Grade.FAIL  # they wait, and nobody reads
+        client.xreadgroup("expunge", "bridge-1", {"orders": ">"}, count=1)
+    found = findings()["stream orders"]
+    assert (found.grade, found.says) == (Grade.OK, "1 messages wait, 1 are being taken in.")
+
+
+def test_a_server_that_takes_connections_and_says_nothing_holds_nothing_up(home, monkeypatch):
+    beat(home)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("EXPUNGE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+        monkeypatch.setattr("expunge.doctor.redis_facts._TIMEOUT_S", 0.2)
+        monkeypatch.setattr("expunge.probing.DEADLINE_S", 0.3)
+        monkeypatch.setenv("MEMOS_BASE_URL", f"http://127.0.0.1:{port}/v1")
+        started = time.monotonic()
+        assert bad(offline=False) == {"redis": "fail", "memos default": "fail"}
+        assert time.monotonic() - started < 5
+
+
+def test_the_command_says_the_same_to_people_and_programs(home, monkeypatch):
+    beat(home)
+    runner = CliRunner()
+    shown = runner.invoke(app, ["doctor", "--offline"])
+    assert shown.exit_code == 0
+    assert "fail" not in shown.stdout
+    record = json.loads(runner.invoke(app, ["doctor", "--offline", "-o", "json"]).stdout)
+    assert record["ok"] is True
+    lines = runner.invoke(app, ["doctor", "--offline", "-o", "jsonl"]).stdout.splitlines()
+    told = [(one["check"], one["grade"], one["fix"]) for one in map(json.loads, lines)]
+    # Not what they say: it holds moments and free space.
+    assert told == [(one["check"], one["grade"], one["fix"]) for one in record["findings"]]
+    monkeypatch.setenv("EXPUNGE_REDIS_URL", f"redis://:{HUSH}@127.0.0.1:1/0")
+    for output in ("table", "json", "jsonl", "id"):
+        result = runner.invoke(app, ["doctor", "--offline", "-o", output])
+        assert result.exit_code == 1
+        assert HUSH not in result.output
+    assert "  -> Start Redis" in runner.invoke(app, ["doctor", "--offline"]).stdout
+
+
+def test_secrets_that_everybody_can_read_are_told(home, monkeypatch, tmp_path):
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "secrets"
+    folder.mkdir(mode=0o755)
+    path = folder / "memos_api_key"
+    path.write_text("demo-key")
+    path.chmod(0o644)
+    monkeypatch.setenv("EXPUNGE_SECRETS_DIR", str(folder))
+    result = CliRunner().invoke(app, ["doctor", "--offline", "-o", "json"])
+    found = {one["check"]: one for one in json.loads(result.stdout)["findings"]}
+    assert found["secret files"]["fix"] == f"chmod 600 {path}"
+
+
+# -- the one call ---------------------------------------------------------------------------------
+
+
+def events(home):
+    database = Database(home.ledger_url)
+    query = text(
+        "SELECT payload FROM event_body JOIN event ON event.id = event_body.event "
+        "WHERE type LIKE 'calls.%'"
+    )
+    rows = database.read(lambda conn: conn.execute(query).scalars().all())
+    database.close()
+    return sorted((json.loads(row) for row in rows), key=lambda one: one["type"])
+
+
+def test_the_call_is_recorded_before_and_after(home):
+    findings(offline=False)
+    intent, outcome = events(home)[0], events(home)[-1]
+    assert (intent["type"], intent["probe"], intent["worker"]) == ("calls.intent", True, "ops")
+    assert (outcome["type"], outcome["claim"]) == ("calls.outcome", intent["claim"])
+    assert outcome["outcomes"] == {"acknowledged": 1}
+
+
+def test_many_doctors_at_once_stay_below_the_rate(home, memos, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_RATE_PER_SECOND", "5")
+    threads = [threading.Thread(target=lambda: findings(offline=False)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(memos.control.journal()) >= 6
+    assert memos.control.worst_window(1.0) <= 5
+
+
+def test_a_call_whose_slot_was_missed_is_not_made(home, memos, monkeypatch):
+    monkeypatch.setattr("expunge.probing.PATIENCE_S", 0.0)
+    sleep = asyncio.sleep
+    monkeypatch.setattr("expunge.probing.asyncio.sleep", lambda seconds: sleep(seconds + 0.05))
+    with Ledger.open(home.ledger_url, keys=Keys.load(home.keys_dir)) as ledger:
+        ledger.register(projects={"default": "default"}, rates={"default": 50.0})
+        found = probe_project(ledger, home.projects["default"], principal="ops")
+    assert found.grade is Grade.WARN
+    assert memos.control.journal() == []
+    assert {one["type"] for one in events(home)} == {"calls.intent", "calls.outcome"}
+    assert events(home)[-1]["outcomes"] == {"unsent": 1}
+
+
+def test_a_call_whose_connection_took_too_long_does_not_depart(home, memos, monkeypatch):
+    monkeypatch.setattr("expunge.probing._MOST_LATE_NS", -1)
+    with Ledger.open(home.ledger_url, keys=Keys.load(home.keys_dir)) as ledger:
+        ledger.register(projects={"default": "default"}, rates={"default": 50.0})
+        found = probe_project(ledger, home.projects["default"], principal="ops")
+    assert (found.grade, "too late for the call" in found.says) == (Grade.WARN, True)
+    assert memos.control.journal() == []
+    assert [one["type"] for one in events(home)] == ["calls.intent", "calls.outcome"]
+    assert events(home)[-1]["outcomes"] == {"unsent": 1}
+
+
+def test_a_connection_that_took_its_time_moves_the_next_slot_on(home, memos):
+    """As for any call that departs late, so that no second holds more than the limit."""
+
+    class Slow(MemosClient):
+        async def send(self, call, *, leaves=None):
+            await asyncio.sleep(0.2)
+            return await super().send(call, leaves=leaves)
+
+    def client(project):
+        return Slow(base_url=memos.base_url, api_key=memos.api_key, deadline_s=5)
+
+    with Ledger.open(home.ledger_url, keys=Keys.load(home.keys_dir)) as ledger:
+        ledger.register(projects={"default": "default"}, rates={"default": 1_000.0})
+        probe_project(ledger, home.projects["default"], principal="ops", client=client)
+    slots = [int(one["slot"]) for one in events(home) if one["type"] == "calls.intent"]
+    database = Database(home.ledger_url)
+    query = text("SELECT next_slot_ns FROM account")
+    next_slot = database.read(lambda conn: conn.execute(query).scalar_one())
+    database.close()
+    assert next_slot - max(slots) >= 195_000_000

@@ -90,8 +90,10 @@ class _Claiming:
     def run(self, capacity: int) -> Claim:
         # In the same transaction: not one claim after somebody migrated the ledger.
         require_schema(self._conn)
+        accounts = self._lock_accounts()
+        # After the accounts: whoever waits for one must not hold what others wait for under it.
         self._promote()
-        for row in self._lock_accounts():
+        for row in accounts:
             if len(self._tasks) < capacity:
                 self._claim_account(row, capacity - len(self._tasks))
         for row, fault in self._tampered:

@@ -1,4 +1,4 @@
-"""A MemOS Cloud that behaves as documented, with switches for what goes wrong.
+"""A MemOS, Cloud and self-hosted, with switches for what goes wrong and for what it lies about.
 
 `SimulatorProcess` runs it in a process of its own; `python -m memos_api.simulator` by hand.
 """

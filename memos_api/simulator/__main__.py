@@ -1,4 +1,4 @@
-"""`python -m memos_api.simulator`: serve a simulated MemOS Cloud until it is told to end.
+"""`python -m memos_api.simulator`: serve a simulated MemOS until it is told to end.
 
 Standard output gets one line of JSON when it serves, with `port`, `base_url` and `api_key`.
 """
@@ -21,8 +21,8 @@ import uvicorn
 
 from memos_api.simulator.journal import Journal
 from memos_api.simulator.limit import RateLimit
-from memos_api.simulator.rules import Settings
 from memos_api.simulator.server import Simulator
+from memos_api.simulator.settings import Settings
 from memos_api.simulator.state import Project, generate
 from memos_api.simulator.wire import SocketProtocol
 from memos_api.simulator.world import BASE_PATH, DEFAULT_API_KEY, World
@@ -131,7 +131,7 @@ def _world(options: argparse.Namespace) -> World:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m memos_api.simulator",
-        description="A simulated MemOS Cloud for tests and demos; all of its data is made up.",
+        description="A simulated MemOS, Cloud and self-hosted; all of its data is made up.",
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")

@@ -6,13 +6,14 @@ Only callers on the same machine are answered.
 from __future__ import annotations
 
 import json
-import time
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from memos_api.simulator.documents import utc
 from memos_api.simulator.faults import Fault
 from memos_api.simulator.limit import RateLimit
-from memos_api.simulator.state import CATEGORIES, Owner, Project, generate
+from memos_api.simulator.memory import CATEGORIES, DEFAULT_CUBE, Owner
+from memos_api.simulator.state import Project, generate
 from memos_api.simulator.wire import read_body, send_json
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ async def control(world: World, scope: Scope, receive: Receive, send: Send) -> N
     try:
         request = json.loads(body or b"{}")
         answer = action(world, request)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         await send_json(send, 400, {"error": f"{type(error).__name__}: {error}"})
         return
     await send_json(send, 200, answer)
@@ -50,11 +51,14 @@ def _seed(world: World, request: dict[str, Any]) -> object:
     project = _project(world, request)
     category = CATEGORIES.index(request["category"]) if request.get("category") else None
     created_ms = request.get("created_ms")
+    if created_ms is not None:
+        utc(created_ms)  # it has to be a date, for answers give it as one
+    cube = request.get("cube") or DEFAULT_CUBE
     if "ids" in request:
         owner: Owner = ("user", request["user_id"])
         if request.get("agent_id") is not None:
             owner = ("agent", request["agent_id"])
-        project.add(request["ids"], owner, category=category, created_ms=created_ms)
+        project.add(request["ids"], owner, category=category, created_ms=created_ms, cube=cube)
         return {"users": {owner[1]: request["ids"]}}
     made: dict[str, list[str]] = {}
     for user, ids in generate(
@@ -62,7 +66,7 @@ def _seed(world: World, request: dict[str, Any]) -> object:
         memories=request.get("memories", 1),
         seed=request.get("seed", 0),
     ):
-        project.add(ids, ("user", user), category=category, created_ms=created_ms)
+        project.add(ids, ("user", user), category=category, created_ms=created_ms, cube=cube)
         made[user] = ids
     return {"users": made}
 
@@ -80,20 +84,27 @@ def _limit(world: World, request: dict[str, Any]) -> object:
 
 
 def _settings(world: World, request: dict[str, Any]) -> object:
-    """Change what the documentation leaves open; answers the settings in force."""
-    known = {item.name for item in fields(world.settings)}
-    if unknown := set(request) - known:
-        raise ValueError(f"unknown settings {sorted(unknown)}; known: {sorted(known)}")
-    for name, value in request.items():
-        setattr(world.settings, name, value)
+    """Change what the documentation leaves open, and lies; answers the settings in force."""
+    world.settings.change(request)
     return asdict(world.settings)
 
 
+def _pass_time(world: World, request: dict[str, Any]) -> object:
+    """Move the clock of delayed effects ahead."""
+    world.clock.pass_time(request["seconds"])
+    return {}
+
+
 def _remaining(world: World, request: dict[str, Any]) -> object:
-    """Count what is left, in all, of each user, and of the ids and users asked about."""
+    """Count what is left, in all, of each user, and of the ids and users asked about.
+
+    That is the truth, whatever lies are in force: archived memories are left, and deleted ones that
+    are still shown are not. Vectors that outlived their memory are told apart.
+    """
     project = _project(world, request)
-    project.settle(time.monotonic())
+    project.settle(world.clock.now())
     ids = request.get("ids")
+    asked = frozenset(ids or ())
     users = request.get("users")
     counts = {
         name: len(held)
@@ -106,6 +117,12 @@ def _remaining(world: World, request: dict[str, Any]) -> object:
         "total": sum(len(held) for held in project.owners.values()),
         "users": counts,
         "ids": [name for name in ids if project.alive(name)] if ids is not None else [],
+        "vectors": [
+            name
+            for held in project.vectors.values()
+            for name in held
+            if ids is None or name in asked
+        ],
     }
 
 
@@ -140,6 +157,7 @@ _ACTIONS: dict[str, Callable[[World, dict[str, Any]], object]] = {
     "faults": _faults,
     "limit": _limit,
     "settings": _settings,
+    "pass_time": _pass_time,
     "remaining": _remaining,
     "journal": _journal,
     "reset": _reset,

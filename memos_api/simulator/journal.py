@@ -19,10 +19,11 @@ class CallRecord:
     Attributes:
         seq: Position in the journal, from 0.
         at_s: Arrival, seconds of the host's monotonic clock.
-        endpoint: `delete`, `list`, `read`, `search` or `other`.
+        endpoint: `delete`, `list`, `read`, `search`, `health` or `other`, in either dialect.
         project: The account name and number of the key; empty without a valid one.
-        kind: Of a deletion or a list: `memories`, `user` or `agent`.
-        ids: The exact ids it named, memories or one user or agent; empty when not kept.
+        kind: What it named: `memories`, `user` or `agent`; of self-hosted ones also `cube` (a list
+            without a user), `files` and `filter` (deletions).
+        ids: The exact ids it named, memories or one user, agent or cube; empty when not kept.
         n_ids: How many ids it named.
         applied: Memories that this call deleted.
         status: HTTP status sent; 0 when the connection was reset, None while not answered.

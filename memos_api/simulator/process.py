@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from memos_api.simulator.journal import CallRecord
 from memos_api.simulator.remote import Remaining, Seeded, SimulatorControl, worst_window
-from memos_api.simulator.world import DEFAULT_API_KEY
+from memos_api.simulator.world import BASE_PATH, DEFAULT_API_KEY
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,13 +33,15 @@ class SimulatorProcess:
     The process ends with the context, and also when the process that started it dies.
 
     Attributes:
-        base_url: Of the API, to be set as MEMOS_BASE_URL.
+        base_url: Of the Cloud's API, to be set as MEMOS_BASE_URL.
+        self_hosted_url: Of the same server as a self-hosted one.
         api_key: Of the first project, to be set as MEMOS_API_KEY.
         control: The control side.
         pid: Of the simulator.
     """
 
     base_url: str
+    self_hosted_url: str
     api_key: str
     control: SimulatorControl
     pid: int
@@ -112,6 +114,7 @@ class SimulatorProcess:
         ready = json.loads(line)
         self.pid = self._process.pid
         self.base_url = ready["base_url"]
+        self.self_hosted_url = self.base_url.removesuffix(BASE_PATH)
         self.api_key = ready["api_key"]
         self.control = SimulatorControl(self.base_url)
         return self

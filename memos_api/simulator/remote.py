@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import httpx
@@ -12,6 +12,8 @@ from memos_api.simulator.journal import CallRecord
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from types import TracebackType
+
+    from memos_api.simulator.lies import Lie
 
 __all__ = ["Remaining", "Seeded", "SimulatorControl", "worst_window"]
 
@@ -35,11 +37,19 @@ class Seeded:
 
 @dataclass(frozen=True, kw_only=True)
 class Remaining:
-    """What is left: in all, by user (those asked about, or all that have any), of the ids asked."""
+    """What is really left, whatever the lies in force say of it.
+
+    Attributes:
+        total: Memories in all; archived ones count, deleted ones that are still shown do not.
+        users: How many by user: those asked about, or all that have any.
+        ids: Those of the ids asked about.
+        vectors: Deleted memories that a search still finds: of the ids asked about, or all.
+    """
 
     total: int
     users: dict[str, int]
     ids: list[str]
+    vectors: list[str] = field(default_factory=list)
 
 
 def worst_window(arrivals: Sequence[float], seconds: float) -> int:
@@ -90,6 +100,7 @@ class SimulatorControl:
         seed: int = 0,
         category: str | None = None,
         created_ms: int | None = None,
+        cube: str | None = None,
         api_key: str | None = None,
     ) -> Seeded:
         """Make *users* users with *memories* memories each; ids follow from *seed*.
@@ -100,6 +111,7 @@ class SimulatorControl:
             seed: Another one gives other ids.
             category: fact, preference, tool, skill, profile or event; None mixes them.
             created_ms: Creation time of all, epoch milliseconds; None counts on by minutes.
+            cube: Where a self-hosted server keeps them; None is its default cube, `default`.
             api_key: Which project; None is the first.
         """
         answer = self._post(
@@ -109,6 +121,7 @@ class SimulatorControl:
             seed=seed,
             category=category,
             created_ms=created_ms,
+            cube=cube,
             api_key=api_key,
         )
         return Seeded(by_user=answer["users"])
@@ -121,6 +134,7 @@ class SimulatorControl:
         agent_id: str | None = None,
         category: str | None = None,
         created_ms: int | None = None,
+        cube: str | None = None,
         api_key: str | None = None,
     ) -> Seeded:
         """Keep exactly these ids as memories of a user (default `user-given`) or an agent."""
@@ -131,6 +145,7 @@ class SimulatorControl:
             agent_id=agent_id,
             category=category,
             created_ms=created_ms,
+            cube=cube,
             api_key=api_key,
         )
         return Seeded(by_user=answer["users"])
@@ -166,8 +181,33 @@ class SimulatorControl:
         )
 
     def set_settings(self, **settings: object) -> dict[str, object]:
-        """Change what the documentation leaves open (`rules.Settings`); give what is in force."""
+        """Change what the documentation leaves open, and lies; give what is in force.
+
+        Args:
+            settings: Members of `settings.Settings`; `lies` replaces all lies.
+
+        Raises:
+            ValueError: An unknown name or value.
+        """
         return self._post("settings", **settings)
+
+    def set_lies(self, *lies: Lie | str) -> None:
+        """Put these lies in force instead of the present ones; none at all for an honest server.
+
+        Raises:
+            ValueError: An unknown lie; the message names the known ones.
+        """
+        self._post("settings", lies=list(lies))
+
+    def pass_time(self, seconds: float) -> None:
+        """Move the simulator's clock ahead for all that is to happen later.
+
+        Delayed deletions and `comes_back` go by it; rate limits and the journal do not.
+
+        Raises:
+            ValueError: Less than 0.
+        """
+        self._post("pass_time", seconds=seconds)
 
     def remaining(
         self,
@@ -176,14 +216,19 @@ class SimulatorControl:
         users: Iterable[str] | None = None,
         api_key: str | None = None,
     ) -> Remaining:
-        """Tell what is left, and which of *ids* and how much of each of *users*."""
+        """Tell the truth of what is left, which of *ids* and how much of each of *users*."""
         request: dict[str, object] = {"api_key": api_key}
         if ids is not None:
             request["ids"] = list(ids)
         if users is not None:
             request["users"] = list(users)
         answer = self._post("remaining", **request)
-        return Remaining(total=answer["total"], users=answer["users"], ids=answer["ids"])
+        return Remaining(
+            total=answer["total"],
+            users=answer["users"],
+            ids=answer["ids"],
+            vectors=answer["vectors"],
+        )
 
     def journal(self, *, after: int = 0) -> list[CallRecord]:
         """Give all calls from sequence number *after* on, in order of arrival."""
@@ -207,7 +252,7 @@ class SimulatorControl:
         )
 
     def reset(self) -> None:
-        """Forget memories, journal and faults; limit and settings stay."""
+        """Forget memories, journal and faults; limit, settings (with lies) and clock stay."""
         self._post("reset")
 
     def _post(self, action: str, **request: object) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The simulated Cloud: routing, key, limit, faults, rules, answer, in this order."""
+"""The simulated server: routing, key, limit, faults, rules, answer, in this order."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import unquote_to_bytes
 
 from memos_api.simulator.control import control
+from memos_api.simulator.deleting import Course
 from memos_api.simulator.faults import Fault, FaultKind
-from memos_api.simulator.rules import Result, refusal
-from memos_api.simulator.wire import read_body, reset, send_badly, send_json
-from memos_api.simulator.world import BASE_PATH, World
+from memos_api.simulator.result import Result, refusal
+from memos_api.simulator.routes import Route, find_route
+from memos_api.simulator.self_hosted import failed, unhandled
+from memos_api.simulator.wire import read_body, reset, send_badly, send_empty, send_json
 
 if TYPE_CHECKING:
+    from memos_api.simulator.deleting import Effect
     from memos_api.simulator.journal import CallRecord
-    from memos_api.simulator.rules import Effect
     from memos_api.simulator.state import Project
     from memos_api.simulator.wire import Receive, Scope, Send
+    from memos_api.simulator.world import World
 
 __all__ = ["Simulator"]
 
-_ROUTES = {
-    ("POST", f"{BASE_PATH}/delete/memory"): "delete",
-    ("POST", f"{BASE_PATH}/get/memory"): "list",
-    ("POST", f"{BASE_PATH}/search/memory"): "search",
-}
-_READ_PREFIX = f"{BASE_PATH}/get/memory/"
 _REFUSING = frozenset({FaultKind.HTTP_429, FaultKind.HTTP_5XX, FaultKind.CODE, FaultKind.QUOTA})
 _MISSENT = frozenset(
     {
@@ -52,6 +48,7 @@ _QUOTA = 40304
 _RATE = 40300
 _AS_HTTP = {40100: 401, 40103: 401, 40132: 401, 40306: 403, 40001: 404, 40307: 404, 40308: 404}
 _SERVER_CODES = 50000
+_HEALTH = {"status": "healthy", "service": "memos", "version": "2.0.33"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -60,6 +57,7 @@ class _Request:
 
     scope: Scope
     send: Send
+    route: Route
     record: CallRecord
     project: Project
     body: bytes
@@ -82,23 +80,28 @@ class Simulator:
         if path.startswith("/_simulator"):
             await control(self._world, scope, receive, send)
             return
-        endpoint = _ROUTES.get((scope["method"], path), "other")
-        if endpoint == "other" and scope["method"] == "GET" and path.startswith(_READ_PREFIX):
-            endpoint = "read" if "/" not in path[len(_READ_PREFIX) :] else "other"
-        record = self._world.journal.arrived(endpoint, arrived)
+        route = find_route(scope["method"], path)
+        record = self._world.journal.arrived(route.endpoint, arrived)
         try:
-            await self._answer(scope, receive, send, record)
+            await self._answer(scope, receive, send, (route, record))
         finally:
             self._world.journal.answered(record)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, record: CallRecord) -> None:
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, arrival: tuple[Route, CallRecord]
+    ) -> None:
         world = self._world
+        route, record = arrival
         body = await read_body(receive)
-        if record.endpoint == "other":
-            # The Cloud answers an unknown path with 50000 and not with 404.
-            await self._send(send, record, refusal(50000))
+        if route.action == "health":
+            # Whatever else is wrong, and never counted against a limit.
+            record.status = 200
+            await send_json(send, record.status, _HEALTH)
             return
-        project = self._project(scope, record)
+        if route.action == "other":
+            await self._not_known(send, *arrival)
+            return
+        project = self._project(scope, route, record)
         if isinstance(project, Result):
             await self._send(send, record, project)
             return
@@ -111,7 +114,9 @@ class Simulator:
             else:
                 await _send_429(send, record, str(math.ceil(wait_s)) if limit.retry_after else None)
             return
-        request = _Request(scope=scope, send=send, record=record, project=project, body=body)
+        request = _Request(
+            scope=scope, send=send, route=route, record=record, project=project, body=body
+        )
         request.fault = world.faults.strike(record.endpoint)
         if request.fault is not None:
             record.fault = request.fault.kind.value
@@ -119,6 +124,14 @@ class Simulator:
             jitter = world.settings.jitter_s * world.chance.random()
             await asyncio.sleep(world.settings.latency_s + jitter)
         await self._carry_out(request)
+
+    async def _not_known(self, send: Send, route: Route, record: CallRecord) -> None:
+        if route.dialect == "self_hosted":
+            record.status = 404
+            await send_json(send, record.status, {"detail": "Not Found"})
+            return
+        # The Cloud answers an unknown path with 50000 and not with 404.
+        await self._send(send, record, refusal(50000))
 
     async def _carry_out(self, request: _Request) -> None:
         """Do what the call asks, and answer, both as far as the fault lets it."""
@@ -140,18 +153,25 @@ class Simulator:
             record.code = result.code
             record.status = await send_badly(request.scope, send, fault, result.to_json())
         elif fault.kind is FaultKind.FAILURE_AFTER_EFFECT:
-            await self._send(send, record, refusal(fault.code), status=fault.status)
+            await self._send(send, record, _failure(request.route, fault), status=fault.status)
         else:
             if fault.kind is FaultKind.SLOW_ANSWER:
                 await asyncio.sleep(fault.seconds)
             await self._send(send, record, result)
 
-    def _project(self, scope: Scope, record: CallRecord) -> Project | Result:
-        header = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, key = header.decode("latin-1").partition(" ")
-        if scheme != "Token" or not key:
-            return refusal(40100)
-        project = self._world.projects.get(key)
+    def _project(self, scope: Scope, route: Route, record: CallRecord) -> Project | Result:
+        world = self._world
+        if route.dialect == "self_hosted":
+            # That server has no keys, and whoever reaches it may do all.
+            project: Project | None = next(iter(world.projects.values()))
+        else:
+            header = next(
+                (value for key, value in scope["headers"] if key == b"authorization"), b""
+            )
+            scheme, _, key = header.decode("latin-1").partition(" ")
+            if scheme != "Token" or not key:
+                return refusal(40100)
+            project = world.projects.get(key)
         if project is None:
             return refusal(40103 if record.endpoint == "delete" else 40132)
         record.project = project.account
@@ -160,32 +180,36 @@ class Simulator:
     def _result(self, request: _Request) -> Result:
         """Carry the call out, and note it in the journal."""
         world, record, project = self._world, request.record, request.project
-        now = time.monotonic()
-        project.settle(now)
-        if record.endpoint == "read":
-            # The raw path, for the decoded one can't tell `/` in an id from the end of it.
-            segment = request.scope["raw_path"].decode("ascii")[len(_READ_PREFIX) :]
-            result = world.rules.read(project, unquote_to_bytes(segment).decode("utf-8", "replace"))
-        elif record.endpoint == "list":
-            result = world.rules.list(project, _parse(request.body))
-        elif record.endpoint == "search":
-            result = world.rules.search(project, _parse(request.body))
-        else:
-            fault = request.fault
-            late = fault is not None and fault.kind in _LATE
-            result = world.rules.delete(
-                project,
-                _parse(request.body),
-                now=now,
-                delay_s=fault.seconds if fault is not None and late else 0.0,
-                effect="all" if fault is None else _EFFECTS.get(fault.kind, "all"),
-            )
+        project.settle(world.clock.now())
+        result = self._said(request)
         record.kind, record.n_ids, record.applied = result.kind, len(result.ids), result.applied
         if world.journal.keep_ids:
             # The store's own strings, so that a long journal does not keep each id twice.
             known = project.memories
             record.ids = tuple(known[name].id if name in known else name for name in result.ids)
         return result
+
+    def _said(self, request: _Request) -> Result:
+        """Let the rules of the dialect answer."""
+        world, route, project = self._world, request.route, request.project
+        rules = world.cloud if route.dialect == "cloud" else world.self_hosted
+        if route.action == "read":
+            return rules.read(project, route.memory_id)
+        body = _parse(request.body)
+        if route.action == "read_many":
+            return world.self_hosted.read_many(project, body)
+        if route.action == "list":
+            return rules.list(project, body)
+        if route.action == "search":
+            return rules.search(project, body)
+        fault = request.fault
+        late = fault is not None and fault.kind in _LATE
+        course = Course(
+            now=world.clock.now(),
+            delay_s=fault.seconds if fault is not None and late else 0.0,
+            effect="all" if fault is None else _EFFECTS.get(fault.kind, "all"),
+        )
+        return rules.delete(project, body, course)
 
     async def _refuse(self, send: Send, record: CallRecord, fault: Fault) -> None:
         """Answer a call that a fault turned away before it was looked at."""
@@ -203,12 +227,24 @@ class Simulator:
     async def _send(
         self, send: Send, record: CallRecord, result: Result, *, status: int | None = None
     ) -> None:
+        status = status or result.http_status
         if status is None:
-            failed = result.code != 0 and self._world.settings.errors_as_http
+            as_http = result.code != 0 and self._world.settings.errors_as_http
             default = 500 if result.code >= _SERVER_CODES else 400
-            status = _AS_HTTP.get(result.code, default) if failed else 200
-        record.status, record.code = status, result.code
+            status = _AS_HTTP.get(result.code, default) if as_http else 200
+        record.status = status
+        if result.bodiless:
+            await send_empty(send, status)
+            return
+        record.code = result.code
         await send_json(send, status, result.to_json())
+
+
+def _failure(route: Route, fault: Fault) -> Result:
+    """Build what a dialect says when something failed after all was done."""
+    if route.dialect == "cloud":
+        return refusal(fault.code)
+    return failed() if route.action == "delete" else unhandled()
 
 
 async def _send_429(send: Send, record: CallRecord, retry_after: str | None) -> None:

@@ -22,6 +22,7 @@ __all__ = [
     "read_body",
     "reset",
     "send_badly",
+    "send_empty",
     "send_json",
 ]
 
@@ -62,6 +63,12 @@ async def send_json(
     await send({"type": "http.response.body", "body": body})
 
 
+async def send_empty(send: Send, status: int) -> None:
+    """Send an answer without a body."""
+    await _start(send, status, (), 0)
+    await send({"type": "http.response.body", "body": b""})
+
+
 def reset(scope: Scope) -> None:
     """End the connection with a TCP reset instead of an answer."""
     transport: asyncio.Transport = scope["state"]["transport"]
@@ -81,8 +88,7 @@ async def send_badly(scope: Scope, send: Send, fault: Fault, members: object) ->
         return status
     if fault.kind == "empty":
         status = fault.status or 202
-        await _start(send, status, (), 0)
-        await send({"type": "http.response.body", "body": b""})
+        await send_empty(send, status)
         return status
     status = fault.status or 200
     await _start(send, status, (_JSON,), len(body))

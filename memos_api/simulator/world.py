@@ -6,9 +6,13 @@ import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from memos_api.simulator.clock import Clock
+from memos_api.simulator.cloud import Cloud
 from memos_api.simulator.faults import Faults
 from memos_api.simulator.limit import RateLimit
-from memos_api.simulator.rules import Rules, Settings
+from memos_api.simulator.routes import BASE_PATH
+from memos_api.simulator.self_hosted import SelfHosted
+from memos_api.simulator.settings import Settings
 
 if TYPE_CHECKING:
     from memos_api.simulator.journal import Journal
@@ -16,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BASE_PATH", "DEFAULT_API_KEY", "World"]
 
-BASE_PATH = "/api/openmem/v1"
 DEFAULT_API_KEY = "simulator-key"
 
 
@@ -27,8 +30,14 @@ class World:
     Attributes:
         projects: By API key; projects of one account name share a rate limit.
         journal: What arrived.
-        settings: What the documentation leaves open.
+        settings: What the documentation leaves open, and lies.
         seed: Of everything left to chance.
+        limits: By account.
+        clock: Of delayed effects.
+        faults: In force.
+        cloud: One dialect.
+        self_hosted: The other; it has no keys and holds the first project.
+        chance: For latency.
     """
 
     projects: dict[str, Project]
@@ -36,14 +45,17 @@ class World:
     settings: Settings = field(default_factory=Settings)
     seed: int = 0
     limits: dict[str, RateLimit] = field(default_factory=dict)
+    clock: Clock = field(default_factory=Clock)
     faults: Faults = field(init=False)
-    rules: Rules = field(init=False)
+    cloud: Cloud = field(init=False)
+    self_hosted: SelfHosted = field(init=False)
     chance: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
         """Build the parts that refer to others."""
         self.faults = Faults(seed=self.seed)
-        self.rules = Rules(self.settings, self.projects)
+        self.cloud = Cloud(self.settings, self.projects)
+        self.self_hosted = SelfHosted(self.settings)
         self.chance = random.Random(f"latency {self.seed}")  # noqa: S311  # has to be repeatable
         for project in self.projects.values():
             self.limits.setdefault(project.account, RateLimit())
@@ -59,7 +71,7 @@ class World:
             )
 
     def reset(self) -> None:
-        """Forget memories, journal and faults; limits and settings stay."""
+        """Forget memories, journal and faults; limits, settings and clock stay."""
         for project in self.projects.values():
             project.clear()
         self.journal.clear()

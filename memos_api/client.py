@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import httpx
 
 from memos_api.calls import Call, delete_call, list_call, read_call
+from memos_api.cloud import CLOUD
 from memos_api.departure import CURRENT, Departure, KeptBackError, ResendRefusedError
-from memos_api.outcomes import Answer, Outcome, judge
-from memos_api.readback import Listing, Sight, listing_from, sight_from
+from memos_api.outcomes import Answer, Outcome
+from memos_api.readback import Listing, Sight
 from memos_api.transport import build_http_client, connect_trouble
 
 if TYPE_CHECKING:
@@ -20,10 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
-__all__ = ["Call", "MemosClient", "Reply", "delete_call", "list_call", "read_call"]
+    from memos_api.dialects import Dialect
 
-_OK = 200
-_MISSING = frozenset({"http_404", "http_410"})
+__all__ = ["Call", "MemosClient", "Reply", "delete_call", "list_call", "read_call"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Reply:
 
     Attributes:
         answer: The outcome.
-        listing: Of a list call: the page, when the whole answer was well-formed.
+        listing: Of a list or a search: the page, when the whole answer was well-formed.
         sight: Of a read call: what was seen of the id.
         seconds: From the call's departure to the last byte of the answer.
     """
@@ -51,6 +51,9 @@ class MemosClient:
     """An async context manager; one for each base URL and key, opened inside the event loop.
 
     Its repr shows neither the key nor the address.
+
+    Attributes:
+        dialect: Encodes the calls that this client may send.
     """
 
     def __init__(
@@ -60,17 +63,21 @@ class MemosClient:
         api_key: str,
         deadline_s: float = 30.0,
         in_flight: int = 64,
-        max_body_bytes: int = 1_000_000,
+        dialect: Dialect = CLOUD,
+        max_body_bytes: int | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         """Check the settings; nothing is opened yet.
 
         Args:
-            base_url: Up to and with the version, for example `https://host/api/openmem/v1`.
+            base_url: Up to and with the version, for example `https://host/api/openmem/v1`; of a
+                self-hosted server what goes before `/product`.
             api_key: The project's key; it goes into the Authorization header and nowhere else.
             deadline_s: For one call, from the wait for a connection to the last byte of the body.
             in_flight: Most calls on their way at once; further ones wait within their deadline.
-            max_body_bytes: Most bytes of an answer; longer ones are UNKNOWN.
+            dialect: How its answers are read.
+            max_body_bytes: Most bytes of an answer; longer ones are UNKNOWN. None takes the
+                dialect's.
             tls: Another TLS context, for a private certificate authority.
 
         Raises:
@@ -81,12 +88,13 @@ class MemosClient:
             raise ValueError(
                 "The MemOS API key must be printable ASCII without spaces; check MEMOS_API_KEY."
             )
-        if deadline_s <= 0 or in_flight < 1 or max_body_bytes < 1:
+        self._max_body_bytes = dialect.most_body_bytes if max_body_bytes is None else max_body_bytes
+        if deadline_s <= 0 or in_flight < 1 or self._max_body_bytes < 1:
             raise ValueError("Deadline, calls in flight and body cap must all be positive.")
         self._api_key = api_key
         self._deadline_s = deadline_s
         self._in_flight = in_flight
-        self._max_body_bytes = max_body_bytes
+        self.dialect = dialect
         self._tls = tls
         self._http: httpx.AsyncClient | None = None
 
@@ -160,7 +168,13 @@ class MemosClient:
         except Exception as error:  # noqa: BLE001  # an intent is on record: it gets an outcome
             failure = _failed(departure, "no_answer", error)
         else:
-            return _read(call, status, headers, body, time.monotonic() - started)
+            found = self.dialect.understand(call, http_status=status, headers=headers, body=body)
+            return Reply(
+                answer=found.answer,
+                listing=found.listing,
+                sight=found.sight,
+                seconds=time.monotonic() - started,
+            )
         finally:
             CURRENT.reset(token)
         return Reply(
@@ -218,29 +232,3 @@ def _failed(departure: Departure, reason: str, error: Exception | None = None) -
             "connect_deadline" if reason == "deadline" else connect_trouble(error),
         )
     return _local(Outcome.UNKNOWN, reason)
-
-
-def _read(call: Call, status: int, headers: dict[str, str], body: bytes, seconds: float) -> Reply:
-    judged = judge(
-        http_status=status, headers=headers, body=body, needs_success=call.kind == "delete"
-    )
-    answer = judged.answer
-    if call.kind == "list":
-        well = answer.outcome is Outcome.ACKNOWLEDGED and status == _OK
-        listing = listing_from(judged.document, page=call.page) if well else None
-        if listing is None and answer.outcome is Outcome.ACKNOWLEDGED:
-            answer = _malformed(answer)
-        return Reply(answer=answer, listing=listing, seconds=seconds)
-    if call.kind == "read":
-        sight = sight_from(answer, judged.document, memory_id=call.memory_id)
-        if sight is Sight.UNKNOWN and answer.outcome is Outcome.ACKNOWLEDGED:
-            answer = _malformed(answer)
-        elif answer.outcome is Outcome.PAUSE_PROJECT and answer.reason in _MISSING:
-            # A by-id address may be missing because the id is: no reason to stop the project.
-            answer = replace(answer, outcome=Outcome.UNKNOWN)
-        return Reply(answer=answer, sight=sight, seconds=seconds)
-    return Reply(answer=answer, seconds=seconds)
-
-
-def _malformed(answer: Answer) -> Answer:
-    return replace(answer, outcome=Outcome.UNKNOWN, reason="malformed")

@@ -7,9 +7,9 @@ an empty batch beside a user id into a purge of that user; here an empty batch c
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-__all__ = ["AgentPurge", "DeleteOrder", "MemoryBatch", "UserPurge", "check_id"]
+__all__ = ["AgentPurge", "DeleteOrder", "MemoryBatch", "Owner", "UserPurge", "check_id"]
 
 
 def check_id(value: object, what: str) -> None:
@@ -79,5 +79,8 @@ class AgentPurge:
         """Refuse an empty agent id."""
         check_id(self.agent_id, "agent id")
 
+
+Owner: TypeAlias = tuple[Literal["user", "agent"], str]
+"""Whose memories: a user's or an agent's, and the id."""
 
 DeleteOrder: TypeAlias = MemoryBatch | UserPurge | AgentPurge

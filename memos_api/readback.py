@@ -1,7 +1,7 @@
 """What is left: absence is believed only of complete, well-formed answers.
 
-Source: `POST get/memory` and `GET get/memory/{id}` of the Cloud; `total` there is the largest count
-over the categories and the lists may be missing or null.
+Source: `POST get/memory`, `POST search/memory` and `GET get/memory/{id}` of the Cloud. `total` and
+`pages` there are not trusted, and the lists may be missing or null.
 """
 
 from __future__ import annotations
@@ -11,25 +11,38 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from memos_api.codes import Outcome
+from memos_api.times import parse_time_us
 
 if TYPE_CHECKING:
+    from memos_api.orders import Owner
     from memos_api.outcomes import Answer
 
-__all__ = ["CATEGORIES", "Listing", "Sight", "listing_from", "sight_from"]
+__all__ = [
+    "CATEGORIES",
+    "Item",
+    "Listing",
+    "Sight",
+    "created_us",
+    "id_of",
+    "listing_from",
+    "owned_by",
+    "sight_from",
+]
 
-CATEGORIES = (
-    "memory_detail_list",
-    "preference_detail_list",
-    "tool_memory_detail_list",
-    "skill_detail_list",
-    "profile_detail_list",
-    "event_detail_list",
-)
-"""The members of `data` that hold items, one a category."""
+CATEGORIES = {
+    "detail_factual": "memory_detail_list",
+    "preference": "preference_detail_list",
+    "tool_memory": "tool_memory_detail_list",
+    "skill": "skill_detail_list",
+    "profile": "profile_detail_list",
+    "event": "event_detail_list",
+}
+"""The kinds of memories that a list is asked for, and the member of `data` that holds each."""
 
 _ABSENT_CODES = frozenset({40001, 40307})
 _OK = 200
 _SERVER_ERRORS = 500
+_OWNER_FIELDS = {"user": "user_id", "agent": "agent_id"}
 
 
 class Sight(StrEnum):
@@ -41,58 +54,93 @@ class Sight(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Item:
+    """A memory that is still there.
+
+    Attributes:
+        id: Its id.
+        owned: Whether the server says that it is of whoever was asked about; None when it does not
+            say whose it is.
+        created_us: When it was made, microseconds since 1970; None when that cannot be read.
+    """
+
+    id: str = field(repr=False)
+    owned: bool | None
+    created_us: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Listing:
     """One page of a user's or an agent's memories.
 
     Attributes:
-        memory_ids: Ids on this page, each once, those with status `deleted` left out.
-        page: The page asked for, from 1.
-        last: No further page holds anything.
-        unchecked: Categories the server left out or gave as null. Of these nothing is known: only
-            with none unchecked is an empty last page 1 a sign that all is gone.
+        items: What is there, each id once; those with status `deleted` are left out.
+        ids: All ids on the page, deleted ones too: a page without a new one ends the walk.
+        unchecked: Categories the server left out or gave as null. Of these nothing is known.
+        full: A category has as many items as were asked for, so that there may be more.
     """
 
-    memory_ids: tuple[str, ...] = field(repr=False)
-    page: int
-    last: bool
-    unchecked: tuple[str, ...]
+    items: tuple[Item, ...] = field(repr=False)
+    ids: frozenset[str] = field(repr=False)
+    unchecked: tuple[str, ...] = ()
+    full: bool = False
+
+    @property
+    def memory_ids(self) -> tuple[str, ...]:
+        """Ids of what is still there."""
+        return tuple(item.id for item in self.items)
 
 
-def listing_from(document: dict[str, object] | None, *, page: int) -> Listing | None:
+def listing_from(
+    document: dict[str, object] | None,
+    *,
+    owner: Owner,
+    page: int,
+    views: tuple[str, ...] = tuple(CATEGORIES),
+    size: int | None = None,
+) -> Listing | None:
     """Read a page; None unless every part of it is as documented.
 
     Args:
         document: The parsed body of an answer with HTTP 200 and code 0 or 200.
+        owner: Whose memories were asked for.
         page: The page asked for; an answer that names another one is not believed.
+        views: The categories asked for.
+        size: How many items of each.
     """
     data = document.get("data") if document is not None else None
     if not isinstance(data, dict):
         return None
-    current, pages = data.get("current"), data.get("pages")
+    if not any(name in data for name in (*CATEGORIES.values(), "current", "total")):
+        return None  # it is no list at all
+    current = data.get("current")
     if _is_int(current) and current != page:
         return None
     unchecked: list[str] = []
-    seen: dict[str, None] = {}
-    empty = True
-    for category in CATEGORIES:
-        items = data.get(category)
-        if items is None:
-            unchecked.append(category)
+    ids: set[str] = set()
+    items: dict[str, Item] = {}
+    full = False
+    for view in views:
+        listed = data.get(CATEGORIES[view])
+        if listed is None:
+            unchecked.append(view)
             continue
-        if not isinstance(items, list):
+        if not isinstance(listed, list):
             return None
-        empty = empty and not items
-        for item in items:
-            memory_id = _id_of(item)
+        full = full or len(listed) == size
+        for item in listed:
+            memory_id = id_of(item)
             if memory_id is None:
                 return None
+            ids.add(memory_id)
             if item.get("status") != "deleted":
-                seen[memory_id] = None
-    if len(unchecked) == len(CATEGORIES):
-        return None  # nothing was listed, so nothing was seen to be empty
-    counted = isinstance(pages, int) and _is_int(current) and _is_int(pages) and page >= pages
+                items[memory_id] = Item(
+                    id=memory_id,
+                    owned=owned_by(item, owner),
+                    created_us=created_us(item),
+                )
     return Listing(
-        memory_ids=tuple(seen), page=page, last=empty or counted, unchecked=tuple(unchecked)
+        items=tuple(items.values()), ids=frozenset(ids), unchecked=tuple(unchecked), full=full
     )
 
 
@@ -108,7 +156,7 @@ def sight_from(answer: Answer, document: dict[str, object] | None, *, memory_id:
     if answer.outcome is not Outcome.ACKNOWLEDGED or status != _OK or document is None:
         return Sight.UNKNOWN
     item = document.get("data")
-    if not isinstance(item, dict) or _id_of(item) != memory_id:
+    if not isinstance(item, dict) or id_of(item) != memory_id:
         return Sight.UNKNOWN
     state = item.get("status")
     if state is not None and not isinstance(state, str):
@@ -116,11 +164,30 @@ def sight_from(answer: Answer, document: dict[str, object] | None, *, memory_id:
     return Sight.ABSENT if state == "deleted" else Sight.PRESENT
 
 
-def _id_of(item: object) -> str | None:
-    if not isinstance(item, dict):
+def id_of(item: object) -> str | None:
+    """Give the id of an item, None when it has none that can be one."""
+    memory_id = item.get("id") if isinstance(item, dict) else None
+    if not isinstance(memory_id, str) or not memory_id:
         return None
-    memory_id = item.get("id")
-    return memory_id if isinstance(memory_id, str) and memory_id else None
+    try:
+        # JSON can hold a lone surrogate, and no call that names it could ever be made.
+        memory_id.encode()
+    except UnicodeEncodeError:
+        return None
+    return memory_id
+
+
+def owned_by(item: dict[str, object], owner: Owner) -> bool | None:
+    """Say whether the item names *owner* as its owner; None when it names nobody of that kind."""
+    kind, name = owner
+    said = item.get(_OWNER_FIELDS[kind])
+    return said == name if isinstance(said, str) and said else None
+
+
+def created_us(item: dict[str, object]) -> int | None:
+    """Give when an item was made; profiles have another name for it than the others."""
+    said = item.get("create_time")
+    return parse_time_us(item.get("created_at") if said is None else said)
 
 
 def _is_int(value: object) -> bool:

@@ -19,7 +19,7 @@ from tests.contract.memos_wire import OK_BODY, WireServer, answer
 
 DELETE = delete_call(MemoryBatch(memory_ids=("a", "b")))
 READ = read_call("a")
-LIST = list_call(user_id="u")
+LIST = list_call(("user", "u"))
 DEADLINE_S = 0.4
 
 

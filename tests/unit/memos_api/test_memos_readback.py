@@ -7,11 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_api.outcomes import Outcome, judge
-from memos_api.readback import CATEGORIES, Listing, Sight, listing_from, sight_from
+from memos_api.readback import CATEGORIES, Item, Listing, Sight, listing_from, sight_from
+
+MEMBERS = tuple(CATEGORIES.values())
+OWNER = ("user", "u")
 
 
 def page(**members):
-    lists: dict[str, list[object]] = {name: [] for name in CATEGORIES}
+    lists: dict[str, list[object]] = {name: [] for name in MEMBERS}
     return {"code": 0, "data": {**lists, "current": 1, "pages": 1, "total": 0, **members}}
 
 
@@ -19,13 +22,17 @@ def item(memory_id, **members):
     return {"id": memory_id, "status": "activated", **members}
 
 
+def listed(document, *, owner=OWNER, **asked):
+    return listing_from(document, owner=owner, **{"page": 1, **asked})
+
+
 def test_ids_of_all_categories_are_listed_once():
     document = page(
-        **{name: [item(f"id of {name}"), item("twice")] for name in CATEGORIES},
+        **{name: [item(f"id of {name}"), item("twice")] for name in MEMBERS},
     )
-    listing = listing_from(document, page=1)
+    listing = listed(document)
     assert listing is not None
-    assert set(listing.memory_ids) == {f"id of {name}" for name in CATEGORIES} | {"twice"}
+    assert set(listing.memory_ids) == {f"id of {name}" for name in MEMBERS} | {"twice"}
     assert len(listing.memory_ids) == 7
     assert listing.unchecked == ()
 
@@ -35,48 +42,116 @@ def test_deleted_items_are_gone_and_archived_ones_are_not():
         memory_detail_list=[item("a", status="deleted"), item("b", status="archived")],
         event_detail_list=[{"id": "c"}],
     )
-    listing = listing_from(document, page=1)
+    listing = listed(document)
     assert listing is not None
     assert listing.memory_ids == ("b", "c")
 
 
 @pytest.mark.parametrize(
-    ("members", "asked", "last"),
+    "members",
     [
-        ({}, 1, True),
-        ({"memory_detail_list": [item("a")]}, 1, True),
-        ({"memory_detail_list": [item("a")], "pages": 2}, 1, False),
-        ({"memory_detail_list": [item("a")], "pages": 2, "current": 2}, 2, True),
-        ({"memory_detail_list": [item("a", status="deleted")], "pages": 2}, 1, False),
-        ({"pages": 9}, 1, True),
-        ({"memory_detail_list": [item("a")], "pages": None}, 1, False),
-        ({"memory_detail_list": [item("a")], "pages": "1"}, 1, False),
-        ({"memory_detail_list": [item("a")], "pages": True}, 1, False),
-        ({"memory_detail_list": [item("a")], "current": None}, 1, False),
+        {"pages": 1, "total": 0},
+        {"pages": 9},
+        {"pages": None, "total": None},
+        {"pages": "1", "total": True},
+        {"current": None},
+        {"current": "2"},
+        {"current": True},
     ],
 )
-def test_the_last_page_is_the_last_by_number_or_an_empty_one(members, asked, last):
-    listing = listing_from(page(**members), page=asked)
+def test_what_a_page_says_of_the_others_is_not_trusted(members):
+    """Only another page's number makes it an answer to another question."""
+    listing = listed(page(memory_detail_list=[item("a")], **members))
     assert listing is not None
-    assert (listing.page, listing.last) == (asked, last)
+    assert listing.memory_ids == ("a",)
+
+
+def test_the_ids_of_a_page_are_all_that_were_on_it():
+    listing = listed(page(memory_detail_list=[item("a", status="deleted"), item("b")]))
+    assert listing is not None
+    assert listing.ids == {"a", "b"}
+    assert listing.memory_ids == ("b",)
+
+
+def test_a_page_is_read_as_the_one_that_was_asked_for():
+    assert listed(page(current=2), page=2) is not None
+    assert listed(page(current=2), page=3) is None
+
+
+@pytest.mark.parametrize(
+    ("owner", "members", "owned"),
+    [
+        (("user", "u"), {"user_id": "u"}, True),
+        (("user", "u"), {"user_id": "v"}, False),
+        (("user", "u"), {"user_id": "U"}, False),
+        (("user", "u"), {"agent_id": "u"}, None),
+        (("user", "u"), {}, None),
+        (("user", "u"), {"user_id": ""}, None),
+        (("user", "u"), {"user_id": None}, None),
+        (("user", "u"), {"user_id": ["u"]}, None),
+        (("agent", "g"), {"agent_id": "g", "user_id": "u"}, True),
+        (("agent", "g"), {"agent_id": "h"}, False),
+        (("agent", "g"), {"user_id": "g"}, None),
+    ],
+)
+def test_whose_a_memory_is_only_the_server_says(owner, members, owned):
+    listing = listed(page(event_detail_list=[item("a", **members)]), owner=owner)
+    assert listing is not None
+    assert [one.owned for one in listing.items] == [owned]
+
+
+@pytest.mark.parametrize(
+    ("members", "made"),
+    [
+        ({"create_time": "2027-01-15T08:00:00Z"}, 1_800_000_000_000_000),
+        ({"create_time": 1_800_000_000_000}, 1_800_000_000_000_000),
+        ({"created_at": "2027-01-15T08:00:00Z"}, 1_800_000_000_000_000),
+        ({"create_time": None, "created_at": 1_800_000_000}, 1_800_000_000_000_000),
+        # Another time than the one that was given is not made up for it.
+        ({"create_time": "soon", "created_at": 1_800_000_000}, None),
+        ({}, None),
+    ],
+)
+def test_when_a_memory_was_made(members, made):
+    listing = listed(page(profile_detail_list=[item("a", **members)]))
+    assert listing is not None
+    assert [one.created_us for one in listing.items] == [made]
 
 
 def test_missing_and_null_categories_are_told_as_unchecked():
     document = page(skill_detail_list=None)
     del document["data"]["event_detail_list"]
-    listing = listing_from(document, page=1)
+    listing = listed(document)
     assert listing is not None
-    assert listing.unchecked == ("skill_detail_list", "event_detail_list")
+    assert listing.unchecked == ("skill", "event")
+
+
+@pytest.mark.parametrize("view", CATEGORIES)
+def test_of_a_list_of_one_category_the_others_are_not_missed(view):
+    document = {"data": {CATEGORIES[view]: [item("a")]}}
+    listing = listed(document, views=(view,))
+    assert listing is not None
+    assert (listing.memory_ids, listing.unchecked) == (("a",), ())
+    empty = listed({"data": {"current": 1}}, views=(view,))
+    assert empty is not None
+    assert empty.unchecked == (view,)
+
+
+@pytest.mark.parametrize(
+    "document", [{"data": {"current": 1}}, {"data": {"total": 0}}, {"data": dict.fromkeys(MEMBERS)}]
+)
+def test_a_page_without_any_category_shows_nothing_of_any(document):
+    listing = listed(document)
+    assert listing == Listing(items=(), ids=frozenset(), unchecked=tuple(CATEGORIES))
 
 
 MALFORMED_PAGES = [
     None,
+    {"data": {}},
+    {"data": {"success": True}},  # it is no list at all
     {},
     {"data": None},
     {"data": []},
-    {"data": {}},
-    {"data": {"success": True}},
-    {"data": dict.fromkeys(CATEGORIES)},
     page(memory_detail_list={}),
     page(memory_detail_list="none"),
     page(memory_detail_list=[None]),
@@ -85,6 +160,7 @@ MALFORMED_PAGES = [
     page(memory_detail_list=[{"id": None}]),
     page(memory_detail_list=[{"id": 5}]),
     page(memory_detail_list=[{"id": ""}]),
+    page(memory_detail_list=[{"id": "a\ud800"}]),  # no call could name it
     page(memory_detail_list=[item("a"), {"status": "deleted"}]),
     page(current=2),
 ]
@@ -93,7 +169,7 @@ MALFORMED_PAGES = [
 @pytest.mark.fault("F71")
 @pytest.mark.parametrize("document", MALFORMED_PAGES, ids=range(len(MALFORMED_PAGES)))
 def test_a_page_not_as_documented_is_no_listing(document):
-    assert listing_from(document, page=1) is None
+    assert listed(document) is None
 
 
 JSON_VALUES = st.recursive(
@@ -101,7 +177,7 @@ JSON_VALUES = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
-            st.sampled_from([*CATEGORIES, "id", "status", "current", "pages"]), inner, max_size=4
+            st.sampled_from([*MEMBERS, "id", "status", "current", "pages"]), inner, max_size=4
         )
     ),
     max_leaves=12,
@@ -110,11 +186,16 @@ JSON_VALUES = st.recursive(
 
 @given(JSON_VALUES)
 def test_a_listing_that_shows_nothing_comes_only_from_empty_lists(data):
-    listing = listing_from({"code": 0, "data": data}, page=1)
-    if listing is not None and not listing.memory_ids:
-        lists = [data.get(name) for name in CATEGORIES if data.get(name) is not None]
-        assert lists
-        assert all(entry["status"] == "deleted" for held in lists for entry in held)
+    listing = listed({"code": 0, "data": data})
+    if listing is None:
+        return
+    shown = {view: data.get(name) for view, name in CATEGORIES.items()}
+    assert listing.unchecked == tuple(view for view, held in shown.items() if held is None)
+    entries = [entry for held in shown.values() if held is not None for entry in held]
+    assert listing.ids == {entry["id"] for entry in entries}
+    assert set(listing.memory_ids) == {
+        entry["id"] for entry in entries if entry.get("status") != "deleted"
+    }
 
 
 def sight(body, *, status=200, memory_id="a"):
@@ -171,5 +252,7 @@ def test_a_soft_deleted_memory_is_judged_by_the_same_table_as_others():
 
 
 def test_the_repr_of_a_listing_shows_no_ids():
-    listing = Listing(memory_ids=("canary",), page=1, last=True, unchecked=())
+    seen = Item(id="canary", owned=True, created_us=1)
+    listing = Listing(items=(seen,), ids=frozenset({"canary"}))
+    assert "canary" not in repr(seen)
     assert "canary" not in repr(listing)

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, RowMapping, func, or_, se
 from ledger.events import EventType, append
 from ledger.macs import ChunkFields, HeaderFields, Macs, same
 from ledger.schema import chunk, readback, request
-from ledger.states import ChunkState, RequestState, Sight
+from ledger.states import ChunkState, Kind, RequestState, Sight
 
 __all__ = ["OrderCheck", "bury_tampered", "header_fields", "may_delete", "request_columns"]
 
@@ -27,6 +27,7 @@ _HEADER_ONLY: Final = (
     "due_at",
     "not_before",
     "salt",
+    "include_later",
 )
 
 
@@ -70,6 +71,8 @@ class OrderCheck:
         # Under no MAC of their own, but the ids are: a wrong one would wreck the counts.
         n = len(json.loads(row.ids))
         whole = row.n == (n or 1) if row.readback_id is None else 0 <= row.item < n
+        if row.readback_id is None and bool(row.leftover) != (row.kind != Kind.MEMORIES and n > 0):
+            whole = False
         return None if whole else "chunk"
 
 
@@ -103,6 +106,13 @@ def bury_tampered(conn: Connection, row: Row[Any], fault: str) -> None:
             .where(readback.c.id == row.readback_id)
             .values(state="done", sight=Sight.UNKNOWN, last_reason=reason)
         )
+    elif row.leftover:
+        # It is in no count, and the purge's list shows what is still there.
+        conn.execute(
+            update(chunk)
+            .where(chunk.c.id == row.chunk_id)
+            .values(state=ChunkState.DONE, last_reason=reason)
+        )
     else:
         conn.execute(
             update(chunk)
@@ -118,6 +128,7 @@ def bury_tampered(conn: Connection, row: Row[Any], fault: str) -> None:
         others = select(func.coalesce(func.sum(chunk.c.n), 0)).where(
             chunk.c.request_id == row.request_id,
             chunk.c.state.in_((ChunkState.DUE, ChunkState.LEASED)),
+            chunk.c.leftover == 0,
         )
         n = max(0, pending - conn.execute(others).scalar_one())
         conn.execute(

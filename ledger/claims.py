@@ -5,18 +5,27 @@ holds because slots are given out under the account's row lock. READ COMMITTED s
 account's row is locked, chunks are taken with SKIP LOCKED, and each carries a fencing token.
 """
 
-import hashlib
-import json
 import secrets
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, insert, null, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    insert,
+    null,
+    or_,
+    select,
+    update,
+)
 
-from ledger.canonical import canonical
 from ledger.checks import OrderCheck, bury_tampered, may_delete, request_columns
+from ledger.claimed import CHUNK_COLUMNS, READBACK_COLUMNS, intent_digest, task_of
 from ledger.clock import wall_us
 from ledger.crash_points import reached
 from ledger.engine import Database
@@ -27,7 +36,7 @@ from ledger.macs import Macs
 from ledger.migrate import require_schema
 from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
 from ledger.slots import AHEAD_NS, book, most_at_once
-from ledger.states import ChunkState, Kind, Lane
+from ledger.states import ChunkState, Lane
 from ledger.stops import PATIENCE, TRIPS, is_trial
 from ledger.tasks import Claim, Task
 
@@ -264,7 +273,7 @@ class _Claiming:
                 chunk.c.id.label("chunk_id"),
                 null().label("readback_id"),
                 chunk.c.tag.label("place_in_line"),
-                *(chunk.c[column] for column in _CHUNK_COLUMNS),
+                *(chunk.c[column] for column in CHUNK_COLUMNS),
                 chunk.c.mac,
                 *request_columns(),
             )
@@ -272,7 +281,7 @@ class _Claiming:
             .where(*ready, chunk.c.project == project_name, may_delete())
             .order_by(chunk.c.urgency, chunk.c.tag)
         )
-        return self._runnable(query, limit, chunk)
+        return self._runnable(query.where(request.c.finished_at.is_(None)), limit, chunk)
 
     def _due_readbacks(
         self, ready: list[ColumnElement[bool]], project_name: str, limit: int
@@ -282,7 +291,7 @@ class _Claiming:
                 readback.c.chunk_id,
                 readback.c.id.label("readback_id"),
                 readback.c.due_ns.label("place_in_line"),
-                *(readback.c[column] for column in _READBACK_COLUMNS),
+                *(readback.c[column] for column in READBACK_COLUMNS),
                 readback.c.kind.label("readback_kind"),
                 chunk.c.ids,
                 chunk.c.sightings,
@@ -292,18 +301,20 @@ class _Claiming:
                 chunk.c.places,
                 chunk.c.mac,
                 *request_columns(),
+                request.c.finished_at,
             )
             .outerjoin(chunk, chunk.c.id == readback.c.chunk_id)
             .join(request, request.c.id == readback.c.request_id)
             .where(*ready, readback.c.project == project_name, readback.c.due_ns <= self._now)
             .order_by(readback.c.urgency, readback.c.due_ns)
         )
-        return self._runnable(query, limit, readback)
+        open_ = or_(request.c.finished_at.is_(None), request.c.second_look == "looking")
+        return self._runnable(query.where(open_), limit, readback)
 
     def _runnable(self, query: Select[Any], limit: int, table: Table) -> Sequence[Row[Any]]:
-        """Leave out held and ended requests, and lock what is taken."""
+        """Leave out held requests, and lock what is taken."""
         query = (
-            query.where(request.c.held == 0, request.c.finished_at.is_(None))
+            query.where(request.c.held == 0)
             .limit(limit)
             .with_for_update(key_share=True, of=table, skip_locked=True)
         )
@@ -342,7 +353,13 @@ class _Claiming:
             if fault is not None:
                 self._tampered.append((row, fault))
                 continue
-            task = self._task(row, slot, len(self._tasks) + len(taken))
+            task = task_of(
+                row,
+                claim=self._id,
+                place=len(self._tasks) + len(taken),
+                slot_ns=slot,
+                now_ns=self._now,
+            )
             trial = row.project in broken and self._is_patient(task, broken[row.project])
             taken.append(replace(task, strikes=of.strikes, trial=trial))
         if not taken:
@@ -396,42 +413,6 @@ class _Claiming:
         """Say whether an outage is so young that failing in it uses up no attempt."""
         return failures - TRIPS < PATIENCE[task.call]
 
-    def _task(self, row: Row[Any], slot: int, place: int) -> Task:
-        call: Literal["delete", "list", "read"] = "delete"
-        ids: tuple[str, ...] = tuple(json.loads(row.ids)) if row.ids else ()
-        extra: dict[str, Any] = {}
-        if row.readback_id is None:
-            extra = {"doubtful": bool(row.doubtful)}
-        else:
-            call = "list" if row.readback_kind == "list" else "read"
-            ids = (ids[row.item],) if call == "read" else ()
-            extra = {
-                "doubtful": False,
-                "probe": row.purpose == "probe",
-                "page": row.page,
-                "seen": frozenset(json.loads(row.seen)) if row.seen else frozenset(),
-            }
-        return Task(
-            claim=self._id,
-            place=place,
-            slot_ns=slot,
-            account=row.account,
-            project=row.project,
-            request_id=row.request_id,
-            generation=row.generation,
-            kind=Kind(row.kind),
-            call=call,
-            chunk_id=row.chunk_id,
-            readback_id=row.readback_id,
-            fence=row.fence + 1,
-            claimed_ns=self._now,
-            burnt=row.burnt,
-            sightings=row.sightings or 0,
-            subject=row.subject,
-            ids=ids,
-            **extra,
-        )
-
 
 def _keep_one_each(lines: Sequence[list[Row[Any]]], projects: Collection[str]) -> None:
     """Leave one row of each of these projects in all lines together, the first one."""
@@ -443,60 +424,3 @@ def _keep_one_each(lines: Sequence[list[Row[Any]]], projects: Collection[str]) -
                 kept.append(row)
                 met.add(row.project)
         line[:] = kept
-
-
-def intent_digest(tasks: Sequence[Task]) -> str:
-    """Hash what a claim is about to do: SHA-256 over one canonical JSON line per call.
-
-    A line holds what the attempt's row holds: place, call, request, generation, chunk (None for a
-    read-back), read-back (None for a deletion), fencing token, and the slot as text.
-    """
-    digest = hashlib.sha256()
-    for task in tasks:
-        line = [
-            task.place,
-            task.call,
-            task.request_id,
-            task.generation,
-            task.chunk_id if task.readback_id is None else None,
-            task.readback_id,
-            task.fence,
-            str(task.slot_ns),
-        ]
-        digest.update(canonical(line) + b"\n")
-    return digest.hexdigest()
-
-
-_CHUNK_COLUMNS = (
-    "request_id",
-    "generation",
-    "no",
-    "parent",
-    "account",
-    "project",
-    "lane",
-    "urgency",
-    "tag",
-    "ids",
-    "n",
-    "first",
-    "places",
-    "fence",
-    "burnt",
-    "doubtful",
-    "sightings",
-)
-_READBACK_COLUMNS = (
-    "request_id",
-    "generation",
-    "account",
-    "project",
-    "lane",
-    "urgency",
-    "purpose",
-    "item",
-    "page",
-    "seen",
-    "fence",
-    "burnt",
-)

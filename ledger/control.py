@@ -11,13 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, update
 
 from ledger.acting import check_act, check_principal, lock_request
-from ledger.advance import ReadbackPolicy, advance
+from ledger.advance import advance
 from ledger.clock import wall_us
 from ledger.codes import check_code
 from ledger.engine import Database
 from ledger.errors import ConflictError
 from ledger.events import EventType, append
 from ledger.macs import Macs
+from ledger.readback import ReadbackPolicy
 from ledger.release import park_chunks, release_chunks
 from ledger.schema import request
 from ledger.states import FINAL_REQUEST_STATES, RequestState, Result

@@ -21,6 +21,7 @@ class Part:
     Attributes:
         items: Indices into the ids of all parents, one parent's after the other's.
         hunt: Number of the chunk whose unknown ids are being hunted (`ledger.hunt`).
+        disputed: The count that its ids are under until a read-back tells more.
         waits_for: Place among the parts of the one whose answer this one waits for.
     """
 
@@ -30,6 +31,7 @@ class Part:
     sightings: int = 0
     doubtful: int = 0
     last_reason: str | None = None
+    disputed: str | None = None
     hunt: int | None = None
     waits_for: int | None = None
 
@@ -69,8 +71,9 @@ def divide(
             generation=parent.generation,
             no=number + offset,
             parent=parent_no,
-            first=own[0],
-            places=None if in_a_row else json.dumps(own, separators=(",", ":")),
+            # Of a leftover it is the round that found it.
+            first=parent.first if parent.leftover else own[0],
+            places=None if in_a_row or parent.leftover else json.dumps(own, separators=(",", ":")),
             ids=json.dumps([ids[item] for item in part.items], separators=(",", ":")),
         )
         rows.append(
@@ -96,6 +99,8 @@ def divide(
                 "doubtful": part.doubtful,
                 "was_absent": parent.was_absent,
                 "last_reason": part.last_reason,
+                "leftover": parent.leftover,
+                "disputed": part.disputed,
                 "hunt": part.hunt,
                 "waits_on": None if part.waits_for is None else number + part.waits_for,
             }

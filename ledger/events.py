@@ -32,6 +32,7 @@ class EventType(StrEnum):
     REQUEST_VERIFYING = "request.verifying"
     REQUEST_REOPENED = "request.reopened"
     REQUEST_FINISHED = "request.finished"
+    REQUEST_LOOKED_AGAIN = "request.looked_again"
     REQUEST_HELD = "request.held"
     REQUEST_RELEASED = "request.released"
     REQUEST_CANCELLED = "request.cancelled"

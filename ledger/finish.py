@@ -141,7 +141,8 @@ def certainty_of(row: Row[Any]) -> Certainty | None:
         return None
     if row.still_present:
         return Certainty.STILL_PRESENT
-    if row.unknown:
+    if row.unknown or row.refused:
+        # What was refused is not gone for all that anybody has seen.
         return Certainty.UNVERIFIABLE
     policy = parse_verify(row.verify_now)
     if policy.none or (policy.full and row.acknowledged):

@@ -95,6 +95,7 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
         due_at=None if due_at is None else to_wall(due_at),
         not_before=None if not_before is None else to_wall(not_before),
         salt=secrets.token_bytes(32),
+        include_later=int(_checked_later(order)),
     )
     return Header(
         fields=values,
@@ -122,6 +123,13 @@ def _checked_subject(order: Order) -> str | None:
     return check_subject(order.subject, where=f"The {order.kind.value} id")
 
 
+def _checked_later(order: Order) -> bool:
+    if order.include_later and order.kind is Kind.MEMORIES:
+        msg = "Only a purge can include what appeared later; a batch names its ids."
+        raise RequestError(msg)
+    return order.include_later
+
+
 def _key_reference(order: Order, macs: Macs) -> str | None:
     key = order.idempotency_key
     if key is None:
@@ -142,6 +150,8 @@ def _fingerprint(order: Order, macs: Macs) -> str:
         "lane": order.lane and order.lane.value,
         "verify": order.verify,
         "reason": order.reason,
+        # Left out where it is not asked for: keys of before there was such a choice still match.
+        **({"include_later": True} if order.include_later else {}),
         **{
             name: value and value.astimezone(UTC).isoformat()
             for name, value in (

@@ -127,7 +127,7 @@ def go_on(conn: Connection, macs: Macs, request_id: str) -> bool:
         decider = deciders.get(row.waits_on)
         if decider is not None and decider.state in _LIVE:
             searching.add(row.hunt)
-        elif decider is not None and decider.state in _TAKEN and not decider.was_absent:
+        elif decider is not None and decider.state in _TAKEN and _was_taken(decider):
             _follow(conn, macs, row)
             searching.add(row.hunt)
         else:
@@ -139,15 +139,18 @@ def go_on(conn: Connection, macs: Macs, request_id: str) -> bool:
     return True
 
 
-def _deciders(
-    conn: Connection, request_id: str, numbers: Sequence[int]
-) -> dict[int, Row[Any, Any, Any]]:
+def _deciders(conn: Connection, request_id: str, numbers: Sequence[int]) -> dict[int, Row[Any]]:
     rows = conn.execute(
-        select(chunk.c.no, chunk.c.state, chunk.c.was_absent).where(
+        select(chunk.c.no, chunk.c.state, chunk.c.was_absent, chunk.c.disputed).where(
             chunk.c.request_id == request_id, chunk.c.no.in_(numbers)
         )
     )
-    return {row.no: row for row in rows.all()}
+    found: dict[int, Row[Any]] = {row.no: row for row in rows.all()}  # type: ignore[misc]
+    return found
+
+
+def _was_taken(row: Row[Any]) -> bool:
+    return not row.was_absent and row.disputed is None
 
 
 def _follow(conn: Connection, macs: Macs, row: Row[Any]) -> None:
@@ -183,7 +186,9 @@ def _release(
 
 def _piece(conn: Connection, request_id: str, hunt: int) -> int:
     """How many ids to send at once: as many as hold no unknown one as likely as not."""
-    culprit = (chunk.c.n == 1) & or_(chunk.c.was_absent == 1, chunk.c.state == ChunkState.DEAD)
+    culprit = (chunk.c.n == 1) & or_(
+        chunk.c.was_absent == 1, chunk.c.state == ChunkState.DEAD, chunk.c.disputed.is_not(None)
+    )
     settled, found = conn.execute(
         select(
             func.coalesce(func.sum(chunk.c.n), 0),

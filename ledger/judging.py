@@ -12,12 +12,12 @@ from ledger.macs import Macs
 from ledger.schema import chunk
 from ledger.states import ChunkState, Sight
 
-__all__ = ["Verdict", "judge_chunk"]
+__all__ = ["GROWTH", "Verdict", "judge_chunk"]
 
 _NS: Final = 1_000_000_000
 # With the default pause of 2 s and three sightings, 70 s pass before something is given up: a
 # deletion that takes effect a minute late is waited for.
-_GROWTH: Final = 5
+GROWTH: Final = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,8 @@ def judge_chunk(
 
     Absent items are done. An item whose read-back failed to the end is `unknown`. Present ones are
     deleted again after a pause that grows fivefold each time, and given up as `still_present`
-    after `most_sightings`.
+    after `most_sightings`. Of a disputed chunk only what is seen to be gone is done: what was
+    refused and is still there, or cannot be seen, stays a dead letter for the reason it had.
 
     Args:
         conn: The transaction.
@@ -61,9 +62,14 @@ def judge_chunk(
     present = verdict.items(Sight.PRESENT)
     unknown = verdict.items(Sight.UNKNOWN)
     absent = verdict.items(Sight.ABSENT)
-    was = "already_absent" if one.was_absent else "acknowledged"
-    if not one.was_absent:
+    was = one.disputed or ("already_absent" if one.was_absent else "acknowledged")
+    if was != "already_absent":
         tally.move(one.request_id, len(absent), out_of=was, into="verified_absent")
+    stays: list[int] = []
+    if one.disputed:
+        stays, unknown = unknown, []
+    if one.disputed == "refused":
+        stays, present = sorted([*stays, *present]), []
     tally.move(one.request_id, len(unknown), out_of=was, into="unknown")
     sightings = one.sightings + 1
     given_up = sightings > most_sightings
@@ -75,13 +81,19 @@ def judge_chunk(
     again = Part(
         items=present,
         state=ChunkState.DEAD if given_up else ChunkState.DUE,
-        due_ns=0 if given_up else now_ns + int(pause_s * _GROWTH**one.sightings * _NS),
+        due_ns=0 if given_up else now_ns + int(pause_s * GROWTH**one.sightings * _NS),
         sightings=sightings,
         last_reason="still_present",
     )
     parts = [
         again,
         Part(items=unknown, state=ChunkState.DEAD, last_reason="unverifiable"),
+        Part(
+            items=stays,
+            state=ChunkState.DEAD,
+            last_reason=one.last_reason,
+            doubtful=int(one.disputed == "unknown"),
+        ),
         Part(items=absent, state=ChunkState.DONE),
     ]
     parts = [part for part in parts if part.items]
@@ -99,6 +111,8 @@ def judge_chunk(
             last_reason=only.last_reason or one.last_reason,
             reading=0,
             burnt=0,
+            disputed=None,
+            doubtful=only.doubtful,
             was_absent=one.was_absent if only.state != ChunkState.DUE else 0,
         )
     )

@@ -36,6 +36,7 @@ class HeaderFields:
     due_at: int | None
     not_before: int | None
     salt: bytes
+    include_later: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -54,7 +55,7 @@ class ChunkFields:
 
 
 _COVERED: Final = {
-    made: attrgetter(*(field.name for field in fields(made)))
+    made: attrgetter(*(field.name for field in fields(made) if field.name != "include_later"))
     for made in (HeaderFields, ChunkFields)
 }
 
@@ -68,8 +69,13 @@ class Macs:
         self._pseudonym = keys.pseudonym
 
     def header(self, header: HeaderFields) -> bytes:
-        """MAC over the request's own fields."""
-        return self._mac("expunge/header/v1", header)
+        """MAC over the request's own fields.
+
+        One that includes what came later has a MAC of its own kind, so that those made before there
+        was such a choice still hold.
+        """
+        version = "v2" if header.include_later else "v1"
+        return self._mac(f"expunge/header/{version}", header)
 
     def chunk(self, chunk: ChunkFields) -> bytes:
         """MAC over what one call will carry."""

@@ -45,6 +45,8 @@ class Order:
         due_at: When it must be done, time zone included; None means one calendar month after
             `submitted_at` in the erasure lane and none in bulk.
         not_before: No call is made before this moment, time zone included.
+        include_later: Of a purge: what appears between now and its read-back goes too. Without it
+            such memories are reported, and stay.
         principal: Who hands it in: a service or operator name, at most 64 characters.
         traceparent: W3C trace context of the sender; only kept, and no part of what is ordered.
         default_lane: What the settings say for an order that names no lane. Not asked for, so the
@@ -63,6 +65,7 @@ class Order:
     submitted_at: datetime | None = None
     due_at: datetime | None = None
     not_before: datetime | None = None
+    include_later: bool = False
     principal: str = "local"
     traceparent: str | None = None
     default_lane: Lane | None = None
@@ -125,6 +128,14 @@ class RequestView:
         cancelling: Somebody cancelled it; also once it has ended.
         overdue: Its due date is over and it has not ended.
         at_risk: It has not ended, and comes close to its due date (`ledger.risk`).
+        seen: What was seen of it, in a sentence; None before its end.
+        drawn: Ids that its sample drew; None without one.
+        leftovers: Of a purge: memories that its list still showed and that were deleted by id.
+        later: Of a purge: memories that its last look showed and that appeared after it was handed
+            in; `include_later` says whether those go too.
+        not_checked: Categories that MemOS left out of its lists, and `search` when that failed.
+        second_look: Of a purge: `absent`, `found` or `unknown`; `looking` meanwhile, None before.
+        follows: The purge whose second look brought it about.
     """
 
     id: str
@@ -151,6 +162,14 @@ class RequestView:
     cancelling: bool = False
     overdue: bool = False
     at_risk: bool = False
+    seen: str | None = None
+    drawn: int | None = None
+    leftovers: int = 0
+    later: int = 0
+    include_later: bool = False
+    not_checked: tuple[str, ...] = ()
+    second_look: str | None = None
+    follows: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Give the JSON form that `status -o json` promises; times as ISO 8601 in UTC."""

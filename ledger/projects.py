@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_NAME",
     "Account",
+    "Dialect",
     "Project",
     "check_base_url",
     "check_name",
@@ -25,6 +27,13 @@ DEFAULT_NAME: Final = "default"
 DEFAULT_BASE_URL: Final = "https://memos.memtensor.cn/api/openmem/v1"
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+class Dialect(StrEnum):
+    """MemOS's two contracts."""
+
+    CLOUD = "cloud"
+    SELF_HOSTED = "self_hosted"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,13 @@ class Project:
         account: Name of the account whose rate limit it shares.
         base_url: As in `https://host/api/openmem/v1`, without a slash at its end.
         api_key: None where nobody calls MemOS, as on a machine that only hands in requests.
-        dialect: Which of MemOS's contracts is spoken; `cloud`.
+        dialect: Which of MemOS's contracts is spoken.
+        cubes: Of a self-hosted MemOS: the memory cubes to look into, at least one.
+        search: Whether a search is part of each look at what a user or agent has left; None leaves
+            it to the dialect: yes for a self-hosted MemOS, no for the Cloud, whose searches count
+            against a quota.
+        missing_is_empty: Whether a category that MemOS leaves out of a list is taken for empty.
+            Else nothing is known of it, and nothing is called gone.
         lane: Lane of its requests that name none; None leaves it to the kind of request.
         verify: Read-back policy of its requests that name none; None leaves it to `EXPUNGE_VERIFY`.
         max_ids_per_request: Ids of one request of it beyond which it waits on hold; None leaves it
@@ -64,7 +79,10 @@ class Project:
     account: str
     base_url: str
     api_key: SecretStr | None
-    dialect: str = "cloud"
+    dialect: Dialect = Dialect.CLOUD
+    cubes: tuple[str, ...] = ()
+    search: bool | None = None
+    missing_is_empty: bool = False
     lane: Lane | None = None
     verify: str | None = None
     max_ids_per_request: int | None = None

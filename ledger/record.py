@@ -5,7 +5,6 @@ token is old by then: the attempt is recorded as stale, and nothing else is chan
 """
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,13 +15,14 @@ from sqlalchemy import Connection, Table, bindparam, insert, or_, select, update
 from ledger.canonical import canonical
 from ledger.counting import Tally
 from ledger.crash_points import reached
+from ledger.disputes import given_up, to_be_read_back
 from ledger.divide import divide
 from ledger.engine import Database
 from ledger.errors import LedgerError
 from ledger.events import EventType, append
 from ledger.hunt import halves, ripe
 from ledger.macs import Macs
-from ledger.policy import draw, parse_verify
+from ledger.policy import draw
 from ledger.release import note_returned
 from ledger.repeats import unrecorded
 from ledger.schema import FOREVER_NS, attempt, chunk, readback, request
@@ -39,6 +39,7 @@ from ledger.tasks import (
     Split,
     Unsent,
 )
+from ledger.walks import Walk
 
 __all__ = ["PROBES", "record"]
 
@@ -88,7 +89,7 @@ class _Recording:
         self._now = 0
         self._tally = Tally()
         self._stale: set[tuple[str, int]] = set()
-        self._unverified: set[str] = set()
+        self._read_back: set[str] = set()
         # What is still leased under the settlement's token: table, row and token.
         self._own: set[tuple[str, int | None, int]] = set()
         # Rows to write, by table and the names of the columns that change.
@@ -129,12 +130,8 @@ class _Recording:
         return self._ready(touched)
 
     def _note_policies(self, settlements: Sequence[Settlement]) -> None:
-        ids = {s.task.request_id for s in settlements if isinstance(s.move, Delivered)}
-        if ids:
-            rows = self._conn.execute(
-                select(request.c.id, request.c.verify_now).where(request.c.id.in_(ids))
-            )
-            self._unverified = {row.id for row in rows if parse_verify(row.verify_now).none}
+        ids = {s.task.request_id for s in settlements if isinstance(s.move, Delivered | Dead)}
+        self._read_back = to_be_read_back(self._conn, ids)
 
     # -- fences -----------------------------------------------------------------------------------
 
@@ -172,7 +169,7 @@ class _Recording:
 
     def _settle_chunk(self, settled: Settlement) -> bool:
         task, move = settled.task, settled.move
-        n = len(task.ids) or 1
+        n = 0 if task.leftover else len(task.ids) or 1
         into, values = self._chunk_values(settled)
         if not self._settle(chunk, task.chunk_id, task.fence, values):
             return False
@@ -192,7 +189,7 @@ class _Recording:
         due = {"last_reason": settled.reason, "lease_until_ns": 0, "state": ChunkState.DUE}
         match move:
             case Delivered():
-                over = task.request_id in self._unverified
+                over = task.leftover or task.request_id not in self._read_back
                 return "already_absent" if move.was_absent else "acknowledged", due | {
                     "state": ChunkState.DONE if over else ChunkState.DELIVERED,
                     "was_absent": int(move.was_absent),
@@ -201,19 +198,16 @@ class _Recording:
                     "doubtful": 0,
                 }
             case Dead():
-                return move.bucket, due | {
-                    "state": ChunkState.DEAD,
-                    "burnt": task.burnt + 1,
-                    # Tells which count its ids are under (`ledger.dead`).
-                    "doubtful": int(move.bucket == "unknown"),
-                }
+                read_back = task.request_id in self._read_back
+                up = given_up(leftover=task.leftover, bucket=move.bucket, read_back=read_back)
+                return move.bucket, due | up | {"burnt": task.burnt + 1}
             case Retry():
                 return "pending", due | {
                     "due_ns": self._now + int(move.delay_s * _NS),
                     "burnt": task.burnt + int(move.burn),
                     "doubtful": int(task.doubtful or move.doubtful),
                 }
-            case Probe() if task.ids:
+            case Probe() if task.ids and not task.leftover:
                 return "pending", due | {"due_ns": FOREVER_NS, "reading": 1}
             case Unsent():
                 return "pending", {"state": ChunkState.DUE, "due_ns": 0, "lease_until_ns": 0}
@@ -267,13 +261,13 @@ class _Recording:
         values: dict[str, Any] = {"last_reason": settled.reason, "lease_until_ns": 0}
         match move:
             case Seen():
-                values |= {"state": "done", "sight": move.sight, "seen": _id_list(move.ids)}
+                values |= {"state": "done", "sight": move.sight, "seen": _stored(move.walk)}
             case Page():
                 values |= {
                     "state": "due",
                     "due_ns": self._now,
-                    "page": task.page + 1,
-                    "seen": _id_list(move.ids),
+                    "page": move.walk.page,
+                    "seen": _stored(move.walk),
                     "burnt": 0,
                 }
             case Retry():
@@ -362,7 +356,7 @@ class _Recording:
                         ripe(request.c.id),
                     ),
                 ),
-                request.c.finished_at.is_(None),
+                or_(request.c.finished_at.is_(None), request.c.second_look == "looking"),
             )
         )
         return sorted({row.id for row in rows} | probed)
@@ -373,5 +367,5 @@ def _code(settled: Settlement) -> int | None:
     return settled.code if settled.code is not None and abs(settled.code) < _MOST_CODE else None
 
 
-def _id_list(ids: frozenset[str]) -> str | None:
-    return json.dumps(sorted(ids), separators=(",", ":")) if ids else None
+def _stored(walk: Walk | None) -> str | None:
+    return None if walk is None else walk.to_json()

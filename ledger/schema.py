@@ -179,6 +179,22 @@ request = Table(
     _flag("cancelling"),
     # W3C trace context of whoever handed it in, so that a call days later links to it.
     Column("traceparent", Text),
+    # Of a purge: what appeared after it was handed in goes too (under the header MAC).
+    _flag("include_later"),
+    # Of a purge: how many of those its last look showed, and how many leftovers it was to delete
+    # one by one.
+    _number("later"),
+    _number("leftovers"),
+    # JSON array of what the last look could not check (`ledger.walks`).
+    Column("not_checked", Text),
+    # How many ids the sample draws; None without one.
+    Column("drawn", BigInteger),
+    # Its user's list left out an id that is there: it is read back id by id from then on.
+    _flag("by_id"),
+    # What the look long after a purge's end came to; `looking` while it is under way.
+    Column("second_look", Text),
+    # Id of the purge whose second look brought this request about.
+    Column("follows", Text),
     UniqueConstraint("project", "idempotency_ref", name="one_request_per_key"),
     _one_of("kind", Kind),
     _one_of("lane", Lane),
@@ -206,6 +222,21 @@ request = Table(
         name="closed_has_mac",
     ),
     CheckConstraint("pending = 0 OR finished_at IS NULL", name="final_has_nothing_pending"),
+    CheckConstraint(
+        "second_look IN ('looking', 'absent', 'found', 'unknown')", name="second_look_known"
+    ),
+    Index(
+        "request_second_look",
+        "second_look_at",
+        sqlite_where=text("second_look_at IS NOT NULL AND second_look IS NULL"),
+        postgresql_where=text("second_look_at IS NOT NULL AND second_look IS NULL"),
+    ),
+    Index(
+        "request_looking",
+        "id",
+        sqlite_where=text("second_look = 'looking'"),
+        postgresql_where=text("second_look = 'looking'"),
+    ),
     Index("request_by_age", "created_at", "id"),
     # How many purges a project ordered lately.
     Index("request_of_project", "project", "kind", "created_at"),
@@ -259,9 +290,14 @@ chunk = Table(
     Column("waits_on", BigInteger),
     # A dead letter that a person gave up for good.
     _flag("discarded"),
+    # What a purge left behind, by id: its ids are in no count, the purge's list judges them.
+    _flag("leftover"),
+    # It was given up (the count its ids are under), and is read back before that is believed.
+    Column("disputed", Text),
     UniqueConstraint("request_id", "no", name="chunk_number_once"),
     _one_of("state", ChunkState),
     CheckConstraint("n > 0", name="chunk_not_empty"),
+    CheckConstraint("disputed IN ('refused', 'unknown')", name="dispute_known"),
     CheckConstraint("(state = 'leased') = (lease_until_ns > 0)", name="lease_only_when_leased"),
     Index(
         "chunk_ready",
@@ -321,8 +357,10 @@ readback = Table(
     # Index of the id inside its chunk.
     Column("item", Integer),
     Column("page", Integer, nullable=False, server_default="1"),
-    # JSON array of ids that the pages so far showed; cleared when the walk is judged.
+    # Of a list: the walk so far (`ledger.walks`); goes with the row when that is judged.
     Column("seen", Text),
+    # A list of nobody, read before reads by id: does the store answer at all?
+    _flag("control"),
     Column("state", Text, nullable=False),
     Column("sight", Text),
     _number("due_ns"),

@@ -15,6 +15,7 @@ from ledger.projects import (
     DEFAULT_BASE_URL,
     DEFAULT_NAME,
     Account,
+    Dialect,
     Project,
     check_base_url,
     check_name,
@@ -37,6 +38,8 @@ _MOST_RATE: Final = 5000
 # Least value of each; what goes beyond it waits on hold.
 _CEILINGS: Final = {"max_ids_per_request": 1, "max_purges_per_hour": 0}
 _MOST_CEILING: Final = 1_000_000_000
+_OF_DIALECT: Final = ("dialect", "cubes", "search", "missing_categories")
+_MISSING: Final = ("unknown", "empty")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,13 +223,15 @@ def _accounts(table: object) -> dict[str, Account]:
 
 def _projects(table: object, *, folder: Path, values: Mapping[str, Any]) -> dict[str, Project]:
     projects = {}
-    allowed = {"account", "base_url", "api_key_file", "lane", "verify", *_CEILINGS}
+    allowed = {"account", "base_url", "api_key_file", "lane", "verify", *_CEILINGS, *_OF_DIALECT}
     for name, section in _sections(table, kind="projects").items():
         where = f"projects.{name}."
         _refuse_unknown(section, allowed=allowed, where=where)
         for key, value in section.items():
             if key in _CEILINGS:
                 _check_ceiling(value, least=_CEILINGS[key], where=f"{where}{key}")
+            elif key in _OF_DIALECT:
+                _check_of_dialect(key, value, where=where)
             elif not isinstance(value, str) or not value:
                 msg = f"{where}{key} in the config file must be text in quotes, and not empty."
                 raise SettingsError(msg)
@@ -246,6 +251,23 @@ def _check_ceiling(value: object, *, least: int, where: str) -> None:
         msg = (
             f"{where} in the config file must be a whole number from {least} to {_MOST_CEILING:,}."
         )
+        raise SettingsError(msg)
+
+
+def _check_of_dialect(key: str, value: object, *, where: str) -> None:
+    match key:
+        case "dialect":
+            well, must = value in list(Dialect), "`cloud` or `self_hosted`"
+        case "cubes":
+            well = isinstance(value, list) and bool(value)
+            well = well and all(isinstance(one, str) and one for one in value)  # type: ignore[attr-defined]
+            must = "a list of the names of memory cubes, not empty"
+        case "search":
+            well, must = isinstance(value, bool), "true or false"
+        case _:
+            well, must = value in _MISSING, "`unknown` or `empty`"
+    if not well:
+        msg = f"{where}{key} in the config file must be {must}."
         raise SettingsError(msg)
 
 
@@ -270,8 +292,23 @@ def _project(name: str, section: Mapping[str, Any], *, folder: Path) -> Project:
     if lane is not None and lane not in list(Lane):
         msg = f"{where}lane in the config file is `{Lane.ERASURE}` or `{Lane.BULK}`."
         raise SettingsError(msg)
+    dialect = Dialect(section.get("dialect", Dialect.CLOUD))
+    cubes = tuple(section.get("cubes", ()))
+    if (dialect is Dialect.SELF_HOSTED) != bool(cubes):
+        msg = (
+            f"{where}cubes in the config file names the memory cubes of a project whose dialect "
+            "is `self_hosted`: that needs it, and no other may have it."
+        )
+        raise SettingsError(msg)
+    if dialect is Dialect.SELF_HOSTED and "base_url" not in section:
+        msg = f"{where}base_url is missing in the config file: where is this MemOS?"
+        raise SettingsError(msg)
     return Project(
         name=name,
+        dialect=dialect,
+        cubes=cubes,
+        search=section.get("search"),
+        missing_is_empty=section.get("missing_categories") == "empty",
         account=section.get("account", DEFAULT_NAME),
         base_url=base_url,
         api_key=key,

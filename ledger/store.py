@@ -5,7 +5,7 @@ from types import TracebackType
 from typing import Self
 
 from ledger import control, dead_letters, leases, pauses, views
-from ledger.advance import ReadbackPolicy, advance
+from ledger.advance import advance
 from ledger.claims import claim
 from ledger.clock import wall_us
 from ledger.dead_letters import DeadChunk, DeadLetters
@@ -26,6 +26,7 @@ from ledger.pauses import Pause
 from ledger.postpone import postpone
 from ledger.probes import Probe, ProbeRefused, book_probe, may_probe, record_probe
 from ledger.purge_rate import count_purges
+from ledger.readback import ReadbackPolicy
 from ledger.record import record
 from ledger.redrive import redrive
 from ledger.redrive_chunks import Pace

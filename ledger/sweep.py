@@ -8,17 +8,19 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, Table, func, or_, select, true, update
 
-from ledger.advance import ReadbackPolicy, advance
+from ledger.advance import advance
 from ledger.checks import may_delete
 from ledger.clock import wall_us
 from ledger.counting import Tally
 from ledger.crash_points import reached
+from ledger.disputes import given_up, to_be_read_back
 from ledger.engine import Database
 from ledger.events import EventType, append
 from ledger.finish import Ended
 from ledger.host import require_own_clock
 from ledger.hunt import ripe
 from ledger.macs import Macs
+from ledger.readback import ReadbackPolicy
 from ledger.redrive import abandoned, resume_redrive
 from ledger.release import note_returned, park_chunks, release_chunks
 from ledger.schema import (
@@ -32,6 +34,7 @@ from ledger.schema import (
     readback,
     request,
 )
+from ledger.second_looks import begin_looks, looked
 from ledger.states import ChunkState, RequestState
 
 __all__ = ["Swept", "follow_clock", "sweep"]
@@ -79,9 +82,14 @@ def sweep(database: Database, macs: Macs, *, max_attempts: int, policy: Readback
     for request_id in database.read(_unparked):
         park_chunks(database, request_id)
     database.write(_cancel_stale)
+    database.write(lambda conn: begin_looks(conn, now_ns=database.clock.now_ns(conn)))
     ended = [
         advance(database, macs, request_id, policy=policy)
-        for request_id in (*database.read(_withdrawing), *database.read(_stuck))
+        for request_id in (
+            *database.read(_withdrawing),
+            *database.read(_stuck),
+            *database.read(looked),
+        )
     ]
     due, silent = database.read(lambda conn: _waiting(conn, database))
     return Swept(
@@ -148,6 +156,7 @@ def _lapse(conn: Connection, database: Database, max_attempts: int) -> int:
             .with_for_update(key_share=True, skip_locked=True)
         )
     ]
+    read_back = to_be_read_back(conn, {row.request_id for table, row in lapsed if table is chunk})
     for table, row in lapsed:
         values: dict[str, Any] = {
             "state": "due",
@@ -159,8 +168,11 @@ def _lapse(conn: Connection, database: Database, max_attempts: int) -> int:
             values |= {"doubtful": 1, "due_ns": _apart_ns(row, now)}
             if row.burnt + 1 >= max_attempts:
                 # It may be what kills the workers: no endless loop.
-                values |= {"state": ChunkState.DEAD, "due_ns": 0}
-                tally.move(row.request_id, row.n, out_of="pending", into="unknown")
+                values |= given_up(
+                    leftover=row.leftover, bucket="unknown", read_back=row.request_id in read_back
+                )
+                n = 0 if row.leftover else row.n
+                tally.move(row.request_id, n, out_of="pending", into="unknown")
                 dead += 1
         elif row.burnt + 1 >= max_attempts:
             values |= {"state": "done", "sight": "unknown"}

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ledger.states import Kind, Sight
+from ledger.walks import Walk
 
 __all__ = [
     "Claim",
@@ -38,8 +39,12 @@ class Task:
         trial: It goes alone, to see whether MemOS is back; failing again uses up no attempt.
         probe: The read is to settle a doubt, not to verify.
         ids: The chunk's ids, or the one id to read; empty for purges and lists.
-        page: Page of the list.
-        seen: Ids that the pages before showed.
+        walk: Of a list: what its pages so far have shown; None before the first.
+        cutoff_us: Of a purge's list: what was made later than this is not part of the order; None
+            when it is.
+        leftover: It deletes what a purge left behind; the purge's list decides what became of it.
+        control: The list is of nobody: it is read to see whether the store answers at all.
+        second_look: The list is read long after the purge has ended.
     """
 
     claim: str
@@ -63,8 +68,11 @@ class Task:
     strikes: int = 0
     trial: bool = False
     probe: bool = False
-    page: int = 1
-    seen: frozenset[str] = frozenset()
+    walk: Walk | None = None
+    cutoff_us: int | None = None
+    leftover: bool = False
+    control: bool = False
+    second_look: bool = False
 
     def __repr__(self) -> str:
         """Show the attempt's name, never an id."""
@@ -119,9 +127,13 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Dead:
-    """No further call; its ids are counted as `bucket` until somebody redrives or discards."""
+    """No further call, unless a read-back shows otherwise: its ids are counted as `bucket`.
 
-    bucket: Literal["refused", "unknown", "still_present"]
+    Read back first where the request is read back at all: what was refused may be gone all the
+    same. Then a dead letter until somebody redrives or discards it.
+    """
+
+    bucket: Literal["refused", "unknown"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,17 +143,17 @@ class Unsent:
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A read-back is over: `sight`, and for a list the ids it showed in all."""
+    """A read-back is over: `sight`, and of a list the walk."""
 
     sight: Sight
-    ids: frozenset[str] = frozenset()
+    walk: Walk | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A page of a list was read whole and there is another: the ids seen so far."""
+    """A page of a list was read whole and there is another: the walk as it goes on."""
 
-    ids: frozenset[str]
+    walk: Walk
 
 
 Move = Delivered | Retry | Split | Probe | Dead | Unsent | Seen | Page

@@ -1,5 +1,6 @@
 """Reading requests as anybody may see them: counts, states and times, no names."""
 
+import json
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, select, tuple_
@@ -12,6 +13,7 @@ from ledger.model import COUNT_NAMES, Counts, RequestView
 from ledger.risk import at_risk, overdue
 from ledger.schema import request
 from ledger.states import Certainty, Kind, Lane, RequestState, Result
+from ledger.words import in_words
 
 __all__ = [
     "account_of_request",
@@ -132,4 +134,12 @@ def _view(row: Row[Any], now_us: int) -> RequestView:
         due_at=due and from_wall(due),
         not_before=row.not_before and from_wall(row.not_before),
         finished_at=row.finished_at and from_wall(row.finished_at),
+        seen=in_words(row),
+        drawn=row.drawn,
+        leftovers=row.leftovers,
+        later=row.later,
+        include_later=bool(row.include_later),
+        not_checked=tuple(json.loads(row.not_checked)) if row.not_checked else (),
+        second_look=row.second_look,
+        follows=row.follows,
     )

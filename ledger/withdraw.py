@@ -7,7 +7,7 @@ ends by itself, and what was delivered is read back as ever.
 
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, case, delete, select, update
 
 from ledger.counting import Tally
 from ledger.schema import chunk, readback
@@ -29,7 +29,13 @@ def withdraw(conn: Connection, request_id: str) -> bool:
         False when there was none left.
     """
     rows = conn.execute(
-        select(chunk.c.id, chunk.c.n, chunk.c.doubtful, chunk.c.sightings, chunk.c.generation)
+        select(
+            chunk.c.id,
+            case((chunk.c.leftover == 1, 0), else_=chunk.c.n).label("n"),
+            chunk.c.doubtful,
+            chunk.c.sightings,
+            chunk.c.generation,
+        )
         .where(chunk.c.request_id == request_id, chunk.c.state == ChunkState.DUE)
         .order_by(chunk.c.no)
         .limit(CHUNKS_AT_ONCE)

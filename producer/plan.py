@@ -11,6 +11,7 @@ from typing import Any, Final
 from ledger.clock import from_wall, wall_us
 from ledger.due import default_due, default_lane
 from ledger.policy import default_verify, parse_verify
+from ledger.projects import Dialect
 from ledger.settings import Settings
 from ledger.slots import interval_ns
 from ledger.states import Kind, Lane
@@ -18,6 +19,7 @@ from ledger.states import Kind, Lane
 __all__ = ["Plan", "Totals", "plan"]
 
 _PAGE: Final = 50
+_READS_A_CONTROL: Final = 200
 _NS: Final = 1_000_000_000
 
 
@@ -91,7 +93,14 @@ def plan(
     )
     deletes = 1 if kind is not Kind.MEMORIES else -(-unique // settings.chunk_size)
     pages = None if memories is None else max(1, -(-memories // _PAGE))
-    least, most = _reads(verify, by_list=subject_named, unique=unique, pages=pages)
+    least, most = _reads(
+        verify,
+        kind=kind,
+        by_list=subject_named,
+        by_cube=project.dialect is Dialect.SELF_HOSTED,
+        unique=unique,
+        pages=pages,
+    )
     asked = terms["submitted_at"] or from_wall(wall_us())
     due_at = terms["due_at"] or default_due(lane, asked)
     ceilings = settings.ceilings_of(project)
@@ -111,17 +120,28 @@ def plan(
     )
 
 
-def _reads(verify: str, *, by_list: bool, unique: int, pages: int | None) -> tuple[int, int | None]:
+def _reads(
+    verify: str, *, kind: Kind, by_list: bool, by_cube: bool, unique: int, pages: int | None
+) -> tuple[int, int | None]:
     """Give the fewest and the most read-back calls; a sample that finds something turns full."""
     policy = parse_verify(verify)
     if policy.none:
         return 0, 0
+    if kind is not Kind.MEMORIES:
+        return 1, None if pages is None else pages + 1
+    if by_cube:
+        return 1, None
+    # Before reads by id a list of nobody is read, once for two hundred.
+    by_id = unique + -(-unique // _READS_A_CONTROL)
     if policy.full:
-        return (1, pages) if by_list else (unique, unique)
-    sample = min(policy.sample or 0, unique)
+        # Beside the list of a named user a few ids are read as well.
+        least, most = (1 + min(3, unique), by_id) if by_list else (by_id, by_id)
+    else:
+        least = min(policy.sample or 0, unique) + 1
+        most = least + by_id
     if by_list:
-        return sample, None if pages is None else sample + pages
-    return sample, sample + unique
+        return least, None if pages is None else most + pages + 1
+    return least, most
 
 
 class Totals:

@@ -11,6 +11,7 @@ from typing import Final, Self
 from ledger.crash_points import arm
 from ledger.errors import ExpungeError, LedgerError, RequestError, UnknownProjectError
 from ledger.model import Order, Receipt, RequestView
+from ledger.projects import Dialect
 from ledger.settings import Settings, load_settings
 from ledger.states import FINAL_REQUEST_STATES, Kind, Lane
 from ledger.tracing import span
@@ -192,6 +193,7 @@ class Producer:
         submitted_at: datetime | None = None,
         due_at: datetime | None = None,
         not_before: datetime | None = None,
+        include_later: bool = False,
     ) -> Receipt:
         """Order the deletion of every memory of one user in one project.
 
@@ -205,6 +207,8 @@ class Producer:
             submitted_at: As in `delete_memories`.
             due_at: As in `delete_memories`.
             not_before: As in `delete_memories`.
+            include_later: What appears after this call, and before the read-back, goes too. Else
+                such memories are counted and left.
 
         Raises:
             RequestError: The user id, or another argument, cannot be accepted.
@@ -222,6 +226,7 @@ class Producer:
             submitted_at=submitted_at,
             due_at=due_at,
             not_before=not_before,
+            include_later=include_later,
         )
         return self._hand_in(order, None)
 
@@ -237,6 +242,7 @@ class Producer:
         submitted_at: datetime | None = None,
         due_at: datetime | None = None,
         not_before: datetime | None = None,
+        include_later: bool = False,
     ) -> Receipt:
         """Order the deletion of every memory of one agent in one project.
 
@@ -252,6 +258,7 @@ class Producer:
             submitted_at: As in `purge_user`.
             due_at: As in `purge_user`.
             not_before: As in `purge_user`.
+            include_later: As in `purge_user`.
 
         Raises:
             RequestError: The agent id, or another argument, cannot be accepted.
@@ -269,6 +276,7 @@ class Producer:
             submitted_at=submitted_at,
             due_at=due_at,
             not_before=not_before,
+            include_later=include_later,
         )
         return self._hand_in(order, None)
 
@@ -377,13 +385,16 @@ class Producer:
         kind: Kind,
         lane: Lane | str | None,
         verify: str | None,
-        **rest: str | datetime | None,
+        **rest: str | datetime | bool | None,
     ) -> Order:
         known = self._settings.projects.get(project)
         if known is None:
             names = ", ".join(sorted(self._settings.projects))
             msg = f"There is no such project in the settings; known are: {names}."
             raise UnknownProjectError(msg)
+        if kind is Kind.AGENT and known.dialect is Dialect.SELF_HOSTED:
+            msg = "A self-hosted MemOS keeps no agents' memories apart; order by user or by id."
+            raise RequestError(msg)
         if lane is not None and lane not in list(Lane):
             msg = f"The lane is none of {', '.join(Lane)}; leave it out or name one of these."
             raise RequestError(msg)

@@ -1,7 +1,9 @@
 """One MemOS client per project, opened inside the process's loop."""
 
+import secrets
 from collections.abc import Mapping
 
+from ledger import projects
 from ledger.errors import SettingsError
 from ledger.settings import Settings
 from ledger.states import Kind
@@ -9,16 +11,29 @@ from ledger.tasks import Task
 from memos_api import (
     AgentPurge,
     Call,
+    Cloud,
     DeleteOrder,
+    Dialect,
     MemoryBatch,
     MemosClient,
+    Owner,
+    SelfHosted,
     UserPurge,
-    delete_call,
-    list_call,
-    read_call,
 )
+from worker.walk import begun, owner_of
 
-__all__ = ["open_clients", "prepare"]
+__all__ = ["dialect_of", "open_clients", "prepare"]
+
+
+def dialect_of(project: projects.Project) -> Dialect:
+    """Give the dialect that a project's settings say."""
+    if project.dialect is projects.Dialect.SELF_HOSTED:
+        return SelfHosted(
+            cubes=project.cubes,
+            searches=project.search is not False,
+            missing_is_empty=project.missing_is_empty,
+        )
+    return Cloud(searches=bool(project.search), missing_is_empty=project.missing_is_empty)
 
 
 async def open_clients(settings: Settings, *, in_flight: int) -> Mapping[str, MemosClient]:
@@ -33,6 +48,7 @@ async def open_clients(settings: Settings, *, in_flight: int) -> Mapping[str, Me
             api_key=project.api_key.get_secret_value(),
             deadline_s=settings.call_deadline_seconds,
             in_flight=in_flight,
+            dialect=dialect_of(project),
         )
         for name, project in settings.projects.items()
         if project.api_key is not None
@@ -48,7 +64,7 @@ async def open_clients(settings: Settings, *, in_flight: int) -> Mapping[str, Me
     return clients
 
 
-def prepare(task: Task) -> Call:
+def prepare(task: Task, dialect: Dialect) -> Call:
     """Encode a task's call before its slot.
 
     A batch becomes a `MemoryBatch`, which cannot be empty, and only kind `user` or `agent` becomes
@@ -58,16 +74,18 @@ def prepare(task: Task) -> Call:
         ValueError: The task names nothing.
     """
     if task.call == "read":
-        return read_call(task.ids[0])
+        return dialect.read(task.ids[0])
+    if task.control:
+        nobody: Owner = ("user", f"expunge-control-{secrets.token_hex(16)}")
+        return dialect.look(nobody, leg=dialect.legs(None)[0], page=1)
     if task.call == "list":
-        if task.kind is Kind.AGENT:
-            return list_call(agent_id=task.subject, page=task.page)
-        return list_call(user_id=task.subject, page=task.page)
-    return delete_call(_order(task))
+        walk = begun(task, dialect)
+        return dialect.look(owner_of(task), leg=walk.legs[0], page=walk.page)
+    return dialect.delete(_order(task))
 
 
 def _order(task: Task) -> DeleteOrder:
-    if task.kind is Kind.MEMORIES:
+    if task.kind is Kind.MEMORIES or task.leftover:
         return MemoryBatch(memory_ids=task.ids)
     subject = task.subject or ""
     if task.kind is Kind.AGENT:

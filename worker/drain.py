@@ -213,7 +213,8 @@ class Drain:
         if task.project not in self._clients:
             self._outbox.put(_without_key(task))
             return
-        call = prepare(task)
+        client = self._clients[task.project]
+        call = prepare(task, client.dialect)
         slot_ns = self._punctual.here(task.slot_ns)
         wait_ns = slot_ns - time.monotonic_ns()
         if wait_ns > 0:
@@ -227,7 +228,7 @@ class Drain:
             self._outbox.put(Settlement(task=task, move=Unsent(), outcome="unsent", reason=reason))
             return
         reached("call.before_send")
-        reply = await self._clients[task.project].send(
+        reply = await client.send(
             call,
             leaves=lambda: self._punctual.departed(
                 task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns
@@ -237,6 +238,7 @@ class Drain:
         settled = judge(
             task,
             reply,
+            dialect=client.dialect,
             max_attempts=self._max_attempts,
             chance=random.random,
         )

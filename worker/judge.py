@@ -9,13 +9,11 @@ on then proves nothing about single ids.
 from collections.abc import Callable
 from typing import Final
 
-from ledger.states import Kind
 from ledger.states import Sight as Seeing
 from ledger.tasks import (
     Dead,
     Delivered,
     Move,
-    Page,
     Probe,
     Retry,
     Seen,
@@ -23,16 +21,16 @@ from ledger.tasks import (
     Split,
     Task,
 )
-from memos_api import Answer, Outcome, Reply, Sight
+from memos_api import CLOUD, Answer, Dialect, Outcome, Reply, Sight
 from worker.backoff import pause_s, retry_s
+from worker.walk import gave_up, took
 
 __all__ = ["QUOTA_PAUSE_S", "judge"]
 
 # A quota is gone for hours; the account looks again after each of these, doubled by strikes.
 QUOTA_PAUSE_S: Final = 60.0
 _MOST_QUOTA_PAUSE_S: Final = 3_600.0
-# A list longer than this is not carried along page by page.
-_MOST_PAGES: Final = 100
+_SAYS_NO: Final = frozenset({"status_failure"})
 _SERVER_ERROR: Final = 500
 _SERVER_CODE: Final = 50_000
 _SILENCE: Final = frozenset({"deadline", "no_answer", "html"})
@@ -43,13 +41,19 @@ _STOPS: Final = frozenset(
 
 
 def judge(
-    task: Task, reply: Reply, *, max_attempts: int, chance: Callable[[], float]
+    task: Task,
+    reply: Reply,
+    *,
+    dialect: Dialect = CLOUD,
+    max_attempts: int,
+    chance: Callable[[], float],
 ) -> Settlement:
     """Decide what one answer means for one task.
 
     Args:
         task: What was asked.
         reply: What came back.
+        dialect: Of the server that was asked.
         max_attempts: Calls that may count against the work before it is given up.
         chance: Gives a number from 0 up to 1, for jitter.
     """
@@ -68,9 +72,9 @@ def judge(
     if answer.outcome in _STOPS:
         move = Retry(delay_s=0.0, burn=False)
     elif task.call == "delete":
-        move = _after_delete(task, answer.outcome, max_attempts, chance)
+        move = _after_delete(task, answer, max_attempts, chance)
     else:
-        move = _after_look(task, reply, max_attempts, chance)
+        move = _after_look(task, reply, dialect, max_attempts, chance)
     outage = _is_outage(answer)
     if outage and task.trial:
         # It was sent to see whether MemOS is back, and says nothing about the work.
@@ -103,20 +107,20 @@ def _is_outage(answer: Answer) -> bool:
 
 
 def _after_delete(  # noqa: PLR0911 - a table of outcomes, a return each
-    task: Task, outcome: Outcome, max_attempts: int, chance: Callable[[], float]
+    task: Task, answer: Answer, max_attempts: int, chance: Callable[[], float]
 ) -> Move:
     last = task.burnt + 1 >= max_attempts
     batch = len(task.ids) > 1
-    match outcome:
+    match answer.outcome:
         case Outcome.ACKNOWLEDGED:
             return Delivered()
         case Outcome.NOT_FOUND:
             if not batch:
                 return Delivered(was_absent=True)
-            return Probe() if task.doubtful else Split()
+            return _after_not_found(task)
         case Outcome.REFUSED:
             if batch:
-                return Split()
+                return Split(hunt=not task.leftover)
             # An undocumented refusal gets one more try.
             return Dead(bucket="refused") if task.burnt else Retry(delay_s=1.0, burn=True)
         case Outcome.TOO_LARGE:
@@ -124,30 +128,32 @@ def _after_delete(  # noqa: PLR0911 - a table of outcomes, a return each
         case Outcome.PERMANENT:
             return Dead(bucket="refused")
         case _:
-            if last:
+            # Some answers are given whether it deleted or not, and again each time: look instead.
+            if last or answer.reason in _SAYS_NO:
                 return Dead(bucket="unknown")
             delay = retry_s(task.burnt, chance=chance)
             return Retry(delay_s=delay, burn=True, doubtful=True)
 
 
-def _after_look(  # noqa: PLR0911 - as above
-    task: Task, reply: Reply, max_attempts: int, chance: Callable[[], float]
+def _after_not_found(task: Task) -> Move:
+    """Say what follows when one of several ids is not there."""
+    if task.leftover:
+        # The purge's list is read again in any case, and shows which of them are left.
+        return Delivered()
+    return Probe() if task.doubtful else Split()
+
+
+def _after_look(
+    task: Task, reply: Reply, dialect: Dialect, max_attempts: int, chance: Callable[[], float]
 ) -> Move:
     if task.call == "read" and reply.sight in _SIGHTS:
         return Seen(sight=_SIGHTS[reply.sight])
-    if task.call == "list" and reply.listing is not None and not reply.listing.unchecked:
-        page = frozenset(reply.listing.memory_ids)
-        if task.kind is not Kind.MEMORIES:
-            if page:
-                return Seen(sight=Seeing.PRESENT)
-            if reply.listing.last:
-                return Seen(sight=Seeing.ABSENT)
-        ids = task.seen | page
-        # A page without a new id ends the walk: one server gives the same page for ever.
-        if reply.listing.last or (task.page > 1 and ids == task.seen):
-            return Seen(sight=Seeing.PRESENT if ids else Seeing.ABSENT, ids=ids)
-        if task.page < _MOST_PAGES:
-            return Page(ids=ids)
-    if task.burnt + 1 >= max_attempts:
-        return Seen(sight=Seeing.UNKNOWN)
-    return Retry(delay_s=retry_s(task.burnt, chance=chance), burn=True)
+    if task.control and (reply.listing is not None or reply.answer.outcome is Outcome.NOT_FOUND):
+        return Seen(sight=Seeing.ABSENT)
+    if task.call == "list" and reply.listing is not None:
+        return took(task, reply.listing, dialect)
+    if task.burnt + 1 < max_attempts:
+        return Retry(delay_s=retry_s(task.burnt, chance=chance), burn=True)
+    if task.call == "list" and not task.control:
+        return gave_up(task, dialect)
+    return Seen(sight=Seeing.UNKNOWN)

@@ -22,6 +22,7 @@ from ledger.errors import ConflictError
 from ledger.schema import chunk, request
 from ledger.states import FINAL_REQUEST_STATES, ChunkState, Kind, Sight
 from ledger.tasks import Dead, Delivered, Probe, Retry, Seen, Split, Unsent
+from ledger.walks import Walk
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import places_and_ids, settled
 
@@ -130,9 +131,17 @@ class ControlModel(RuleBasedStateMachine):
             return [*(Seen(sight=sight) for sight in Sight), Retry(delay_s=1, burn=True), Unsent()]
         if task.call == "list":
             some = frozenset(self.orders[task.request_id][::3])
-            return [Seen(sight=Sight.ABSENT), Seen(sight=Sight.PRESENT, ids=some), Unsent()]
+            if task.kind is not Kind.MEMORIES:
+                some = frozenset({"left-1", "left-2"})
+            return [
+                Seen(sight=Sight.ABSENT),
+                Seen(sight=Sight.PRESENT, walk=Walk(present=some)),
+                Unsent(),
+            ]
         moves = [Delivered(), Retry(delay_s=3, burn=True, doubtful=True), Unsent()]
         moves += [Retry(delay_s=0, burn=False), Dead(bucket="refused"), Dead(bucket="unknown")]
+        if task.leftover:
+            return [*moves, Split(hunt=False)] if len(task.ids) > 1 else moves
         if len(task.ids) > 1:
             return [*moves, Split(), Probe()]
         return [*moves, Delivered(was_absent=True)]
@@ -156,10 +165,11 @@ class ControlModel(RuleBasedStateMachine):
     @invariant()
     def the_books_are_right_and_no_id_is_lost(self):
         for row in self.world.rows(request):
-            live = [one for one in self.world.chunks(row.id) if one.state != ChunkState.SPLIT]
+            chunks = self.world.chunks(row.id)
+            live = [one for one in chunks if one.state != ChunkState.SPLIT and not one.leftover]
             sizes = Counter[str]()
             for one in live:
-                sizes[one.state] += one.n
+                sizes["dead" if one.disputed else one.state] += one.n
             assert row.pending == sizes["due"] + sizes["leased"]
             assert sizes.total() == row.unique_ids
             over = row.refused + row.unknown + row.still_present + row.cancelled
@@ -174,7 +184,8 @@ class ControlModel(RuleBasedStateMachine):
     @invariant()
     def what_counts_as_cancelled_was_in_no_call_that_could_have_been_carried_out(self):
         sizes = Counter[str]()
-        for row in self.world.rows(chunk, chunk.c.state == ChunkState.CANCELLED):
+        gone = (chunk.c.state == ChunkState.CANCELLED, chunk.c.leftover == 0)
+        for row in self.world.rows(chunk, *gone):
             assert row.request_id in self.cancelled
             if not row.doubtful and not row.sightings and row.generation == 1:
                 sizes[row.request_id] += row.n

@@ -29,6 +29,7 @@ HEADER_CHANGES = [
     "due_at = 1",
     "not_before = 1",
     "salt = header_mac",
+    "include_later = 1",
     "header_mac = salt",
 ]
 CHUNK_CHANGES = [
@@ -134,8 +135,10 @@ def test_a_changed_half_is_not_sent_either(world):
 @pytest.mark.parametrize("change", ["item = 7", "item = -1", "item = 6"])
 def test_a_read_back_of_an_id_that_the_chunk_does_not_have_is_not_made(world, change):
     receipt = world.submit(IDS, verify="full")
-    for request_id in world.record(settled(world.claim_one(), Delivered())):
-        world.advance(request_id)
+    for move in (Delivered(), Seen(sight=Sight.ABSENT)):  # the second is the control's
+        for request_id in world.record(settled(world.claim_one(), move)):
+            world.advance(request_id)
+        world.clock.tick(5)
     world.sql(f"UPDATE readback SET {change} WHERE item = 0")  # noqa: S608 - ours
     world.clock.tick(5)
     tasks = world.claim().tasks

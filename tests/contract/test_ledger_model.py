@@ -17,6 +17,7 @@ from hypothesis.stateful import (
 from ledger.schema import chunk, request
 from ledger.states import CHUNK_MOVES, REQUEST_MOVES, ChunkState, Kind, RequestState, Sight
 from ledger.tasks import Dead, Delivered, Probe, Retry, Seen, Split, Unsent
+from ledger.walks import Walk
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import places_and_ids, settled
 
@@ -137,9 +138,17 @@ class LedgerModel(RuleBasedStateMachine):
             return [*(Seen(sight=sight) for sight in Sight), Retry(delay_s=1, burn=True), Unsent()]
         if task.call == "list":
             some = frozenset(self.orders[task.request_id][::3])
-            return [Seen(sight=Sight.ABSENT), Seen(sight=Sight.PRESENT, ids=some), Unsent()]
+            if task.kind is not Kind.MEMORIES:
+                some = frozenset({"left-1", "left-2"})
+            return [
+                Seen(sight=Sight.ABSENT),
+                Seen(sight=Sight.PRESENT, walk=Walk(present=some)),
+                Unsent(),
+            ]
         moves = [Delivered(), Retry(delay_s=3, burn=True, doubtful=True), Unsent()]
         moves += [Retry(delay_s=0, burn=False), Dead(bucket="refused"), Dead(bucket="unknown")]
+        if task.leftover:
+            return [*moves, Split(hunt=False)] if len(task.ids) > 1 else moves
         if len(task.ids) > 1:
             # What probes lead to is beyond the model, but not beyond the books.
             return [*moves, Split(), Split() if task.request_id in self.buckets else Probe()]
@@ -147,6 +156,9 @@ class LedgerModel(RuleBasedStateMachine):
 
     def follow(self, task, move):
         if task.request_id not in self.buckets:
+            return
+        if task.leftover:
+            self.attempts[task.request_id] += not isinstance(move, Unsent)
             return
         self.attempts[task.request_id] += not isinstance(move, Unsent)
         match move:

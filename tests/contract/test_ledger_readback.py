@@ -8,7 +8,7 @@ from ledger import ReadbackPolicy
 from ledger.policy import draw
 from ledger.schema import event_body, readback, request
 from ledger.states import Certainty, ChunkState, Kind, RequestState, Result, Sight
-from ledger.tasks import Dead, Delivered, Seen, Split
+from ledger.tasks import Dead, Delivered, Seen, Split, Task
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import places_and_ids, settled
 
@@ -117,7 +117,8 @@ def test_a_named_users_ids_are_checked_against_one_list(world):
     view = carry_out(world, memos, ids(25), subject="u")
     assert (view.result, view.certainty) == (Result.COMPLETE, Certainty.VERIFIED)
     assert view.counts.verified_absent == 25
-    assert (memos.lists, memos.reads, memos.there) == (1, 0, {"other"})
+    # Three are read by id as well: it might be the list of another user.
+    assert (memos.lists, memos.reads, memos.there) == (1, 3, {"other"})
 
 
 def test_only_what_the_list_still_shows_is_deleted_again(world):
@@ -149,9 +150,9 @@ def test_a_worker_that_dies_while_a_list_is_judged_spoils_nothing(world, monkeyp
     receipt = world.submit(wanted, subject="u", chunk_size=1)
     world.run(memos, stop=lambda: world.view(receipt.id).state is RequestState.VERIFYING)
     world.clock.tick(3)
-    task = world.claim_one()
-    assert task.call == "list"
-    world.record(settled(task, memos(task)))
+    tasks = world.claim().tasks
+    assert [task.call for task in tasks] == ["list", "read", "read", "read"]
+    world.record(*(settled(task, memos(task)) for task in tasks))
     steps = iter([None])
     with monkeypatch.context() as patch:
         real = world.database.write
@@ -196,6 +197,7 @@ def test_full_reads_every_id(world, n):
     view = carry_out(world, memos, ids(n), verify="full")
     assert (view.result, view.certainty) == (Result.COMPLETE, Certainty.VERIFIED)
     assert (memos.reads, view.counts.verified_absent) == (n, n)
+    assert memos.controls == -(-n // 200)
 
 
 def test_full_by_id_finds_and_repeats_what_is_left(world):
@@ -274,7 +276,7 @@ def test_one_present_id_in_the_sample_has_everything_checked(world, subject):
 
 
 def test_a_sample_is_drawn_among_what_was_delivered(world):
-    """Of a request that was mostly refused, nobody may be told `sampled` without a look."""
+    """What was refused is looked at apart, and never called sampled."""
     wanted = ids(400)
     memos = Memos(wanted)
 
@@ -283,13 +285,13 @@ def test_a_sample_is_drawn_among_what_was_delivered(world):
         return Dead(bucket="refused") if refused else memos(task)
 
     view = carry_out(world, answer, wanted, verify="sample:5", chunk_size=20)
-    assert memos.reads == 5
+    assert memos.reads == 5 + 40  # two chunks of those refused
     assert (view.counts.refused, view.counts.verified_absent, view.counts.acknowledged) == (
         380,
         5,
         15,
     )
-    assert view.certainty is Certainty.SAMPLED
+    assert view.certainty is Certainty.UNVERIFIABLE
 
 
 def test_a_sample_that_cannot_be_read_is_unverifiable(world):
@@ -314,8 +316,42 @@ def test_all_already_absent_without_verification_ends_as_such(world):
     assert view.counts.already_absent == 5
 
 
-def test_what_can_never_be_sent_is_not_read_back(world):
-    view = carry_out(world, lambda _: Dead(bucket="refused"), ids(5), verify="full")
+@pytest.mark.parametrize("verify", ["full", "sample:2"])
+@pytest.mark.parametrize(
+    ("gone", "result", "verified"),
+    [(5, Result.COMPLETE, 5), (2, Result.PARTIAL, 2), (0, Result.FAILED, 0)],
+)
+def test_what_was_refused_and_is_gone_all_the_same_is_done(world, verify, gone, result, verified):
+    memos = Memos(ids(5)[gone:])
+
+    def answer(task):
+        return Dead(bucket="refused") if task.call == "delete" else memos(task)
+
+    view = carry_out(world, answer, ids(5), verify=verify)
+    assert (view.result, view.counts.verified_absent) == (result, verified)
+    assert view.counts.refused == 5 - verified
+    assert (view.certainty is Certainty.UNVERIFIABLE) == bool(view.counts.refused)
+    dead = world.chunks(view.id, ChunkState.DEAD)
+    assert [row.last_reason for row in dead] == ["test"] * bool(view.counts.refused)
+
+
+def test_what_was_never_answered_and_is_still_there_is_deleted_again(world):
+    memos = Memos(ids(5))
+    lost: list[Task] = []
+
+    def answer(task):
+        if task.call == "delete" and not lost:
+            lost.append(task)
+            return Dead(bucket="unknown")
+        return memos(task)
+
+    view = carry_out(world, answer, ids(5), verify="full")
+    assert (view.result, view.certainty) == (Result.COMPLETE, Certainty.VERIFIED)
+    assert memos.there == set()
+
+
+def test_what_was_refused_is_not_read_back_when_nobody_asked_for_it(world):
+    view = carry_out(world, lambda _: Dead(bucket="refused"), ids(5), verify="none")
     assert (view.result, view.attempts) == (Result.FAILED, 1)
 
 
@@ -327,7 +363,7 @@ def test_advancing_again_and_too_early_changes_nothing(world):
     world.record(settled(task, Delivered()))
     for _ in range(3):
         world.advance(receipt.id)
-    assert len(world.rows(readback)) == 5
+    assert len(world.rows(readback)) == 1
     world.run(Memos())
     before = world.row(request)
     for _ in range(2):
@@ -358,6 +394,8 @@ def test_what_goes_a_minute_late_is_waited_for_by_the_default_policy(world, late
     def answer(task):
         if task.call == "delete":
             return Delivered()
+        if task.control:
+            return Seen(sight=Sight.ABSENT)
         late = world.clock.ns - began < late_s * 1_000_000_000
         return Seen(sight=Sight.PRESENT if late and task.ids[0] == "b" else Sight.ABSENT)
 

@@ -9,6 +9,7 @@ from ledger.policy import draw
 from ledger.schema import FOREVER_NS, attempt, chunk, event_body, readback
 from ledger.states import ChunkState, Kind, Result, Sight
 from ledger.tasks import Dead, Delivered, Move, Page, Probe, Retry, Seen, Split, Unsent
+from ledger.walks import Walk
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import places_and_ids, settled
 
@@ -88,7 +89,7 @@ def test_a_dead_chunk_counts_where_it_was_told_and_is_not_sent_again(world, buck
 
 
 def test_a_request_of_which_all_is_dead_fails(world):
-    receipt = world.submit(ids(5), chunk_size=3)
+    receipt = world.submit(ids(5), chunk_size=3, verify="none")
     for _ in range(2):
         for request_id in world.record(settled(world.claim_one(), Dead(bucket="refused"))):
             world.advance(request_id)
@@ -239,7 +240,7 @@ def test_bisecting_finds_the_few_unknown_ids_and_nothing_else(world):
         ({"kind": Kind.USER, "subject": "u"}, Split()),
         ({"kind": Kind.USER, "subject": "u"}, Probe()),
         ({"ids": ["m"]}, Seen(sight=Sight.ABSENT)),
-        ({"ids": ["m"]}, Page(ids=frozenset())),
+        ({"ids": ["m"]}, Page(walk=Walk())),
     ],
 )
 def test_a_move_that_makes_no_sense_is_refused_before_it_does_harm(world, order, move):
@@ -374,14 +375,15 @@ def test_pages_of_a_list_are_carried_along(world):
     for request_id in world.record(settled(world.claim_one(), Delivered())):
         world.advance(request_id)
     world.clock.tick(5)
-    first = world.claim_one()
-    assert (first.call, first.page, first.seen) == ("list", 1, frozenset())
-    world.record(settled(first, Page(ids=frozenset({"é", "b"}))))
+    *reads, first = sorted(world.claim().tasks, key=lambda task: task.call == "list")
+    assert (first.call, first.walk) == ("list", None)
+    world.record(*(settled(task, Seen(sight=Sight.ABSENT)) for task in reads))
+    walk = Walk(legs=("all",), page=2, present=frozenset({"é", "b"}), pages=("x",))
+    world.record(settled(first, Page(walk=walk)))
     second = world.claim_one()
-    assert (second.page, second.seen) == (2, {"é", "b"})
-    ready = world.record(
-        settled(second, Seen(sight=Sight.PRESENT, ids=frozenset({"é", "b", "m1"})))
-    )
+    assert second.walk == walk
+    seen = Walk(present=frozenset({"é", "b", "m1"}))
+    ready = world.record(settled(second, Seen(sight=Sight.PRESENT, walk=seen)))
     assert ready == [receipt.id]
     world.advance(receipt.id)
     counts = world.view(receipt.id).counts

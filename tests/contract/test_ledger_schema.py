@@ -17,7 +17,7 @@ from ledger.errors import LedgerError, SchemaError, SettingsError
 from ledger.schema import metadata
 from tests.support.ledger_world import KEYS
 
-HEAD = "0003"
+HEAD = "0004"
 
 
 def tables_of(url):
@@ -157,11 +157,13 @@ REQUEST_CHANGES = {
     "counts_not_negative": "pending = 21, refused = -1",
     "closed_has_mac": "closing_mac = NULL",
     "final_has_nothing_pending": "state = 'partial', result = 'partial', finished_at = 1",
+    "second_look_known": "second_look = 'soon'",
 }
 CHUNK_CHANGES = {
     "state_known": "state = 'gone'",
     "chunk_not_empty": "n = 0",
     "lease_only_when_leased": "lease_until_ns = 5",
+    "dispute_known": "disputed = 'sure'",
 }
 READBACK_CHANGES = {
     "readback_kind_known": "kind = 'search'",

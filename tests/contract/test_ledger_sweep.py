@@ -41,7 +41,7 @@ def test_a_lapsed_lease_makes_the_chunk_due_doubtful_and_one_attempt_older(world
 
 def test_a_chunk_whose_leases_always_lapse_is_given_up_as_unknown(world):
     """It may be what kills the workers."""
-    receipt = world.submit(ids(3))
+    receipt = world.submit(ids(3), verify="none")
     for _ in range(3):
         world.clock.tick(4)
         world.claim_one(lease_s=10)
@@ -51,6 +51,19 @@ def test_a_chunk_whose_leases_always_lapse_is_given_up_as_unknown(world):
     assert (view.result, view.counts.unknown) == (Result.FAILED, 3)
     assert (view.attempts, view.retried) == (3, 2)
     assert not world.claim().tasks
+    world.check_books()
+
+
+def test_one_that_is_given_up_so_is_read_back_all_the_same(world):
+    receipt = world.submit(ids(3), verify="full")
+    for _ in range(3):
+        world.clock.tick(4)
+        world.claim_one(lease_s=10)
+        world.clock.tick(10)
+        world.sweep(max_attempts=3)
+    world.run(Memos())
+    view = world.view(receipt.id)
+    assert (view.result, view.counts.verified_absent) == (Result.COMPLETE, 3)
     world.check_books()
 
 

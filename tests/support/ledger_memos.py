@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 from ledger.states import Kind, Sight
 from ledger.tasks import Delivered, Move, Probe, Retry, Seen, Split, Task
+from ledger.walks import Walk
 
 __all__ = ["Memos"]
 
@@ -34,20 +35,24 @@ class Memos:
         self.deleted: Counter[str] = Counter()
         self.reads = 0
         self.lists = 0
+        self.controls = 0
 
     def __call__(self, task: Task) -> Move:
         if task.call == "delete":
             return self._delete(task)
         self.reads += task.call == "read"
-        self.lists += task.call == "list"
+        self.lists += task.call == "list" and not task.control
+        self.controls += task.control
         if self.blind:
             last = task.burnt + 1 >= 3
             return Seen(sight=Sight.UNKNOWN) if last else Retry(delay_s=1.0, burn=True)
         if task.call == "read":
             return Seen(sight=_sight(task.ids[0] in self.there))
+        if task.control:
+            return Seen(sight=Sight.ABSENT)
         if task.kind is not Kind.MEMORIES:
             return Seen(sight=_sight(task.subject in self.subjects))
-        return Seen(sight=_sight(bool(self.there)), ids=frozenset(self.there))
+        return Seen(sight=_sight(bool(self.there)), walk=Walk(present=frozenset(self.there)))
 
     def _delete(self, task: Task) -> Move:
         wanted = set(task.ids) or {str(task.subject)}

@@ -11,15 +11,15 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 from ledger.tasks import Claim, Settlement, Task, Unsent
-from memos_api import Answer, Outcome, Reply, Sight
+from memos_api import CLOUD, Answer, Dialect, Listing, Outcome, Reply, Sight
 from memos_api.simulator.remote import worst_window
 from tests.support.ledger_world import World
 from worker.judge import judge
 
-__all__ = ["Memos", "VirtualDrains", "answered"]
+__all__ = ["Answers", "Memos", "VirtualDrains", "answered"]
 
 _NS: Final = 1_000_000_000
 _LATENCY_S: Final = 0.03
@@ -48,6 +48,7 @@ class Memos:
         applies: Says of a call that got no proper answer whether it was carried out all the same.
         calls: Seconds and task of each call that was sent.
         carried_out: How many deletions of each id MemOS looked at.
+        dialect: As calls are encoded.
     """
 
     held: set[str]
@@ -55,6 +56,7 @@ class Memos:
     applies: Callable[[Task, float], bool] = lambda _task, _now: False
     calls: list[tuple[float, Task]] = field(default_factory=list)
     carried_out: Counter[str] = field(default_factory=Counter)
+    dialect: Dialect = CLOUD
 
     def reply(self, task: Task, now: float) -> Reply:
         """Carry a call out, or let the weather have it."""
@@ -73,6 +75,8 @@ class Memos:
         if unknown:
             return Reply(answer=answered(Outcome.NOT_FOUND, "code_40307"), seconds=_LATENCY_S)
         ok = answered(Outcome.ACKNOWLEDGED, "ok", code=0, http_status=200)
+        if task.control:
+            return Reply(answer=ok, listing=Listing(items=(), ids=frozenset()), seconds=_LATENCY_S)
         if task.call == "read":
             seen = Sight.PRESENT if task.ids[0] in self.held else Sight.ABSENT
             return Reply(answer=ok, sight=seen, seconds=_LATENCY_S)
@@ -87,6 +91,17 @@ class Memos:
         return worst_window([at for at, _ in self.calls], seconds)
 
 
+class Answers(Protocol):
+    """Whatever answers calls."""
+
+    @property
+    def dialect(self) -> Dialect:
+        """As calls are encoded."""
+
+    def reply(self, task: Task, now: float) -> Reply:
+        """Answer a call that departs at a second of the ledger's clock."""
+
+
 class VirtualDrains:
     """Workers of one ledger.
 
@@ -97,24 +112,27 @@ class VirtualDrains:
         capacity: Most calls each has under way.
         lease_s: Of their claims.
         seed: Of all jitter.
+        sweep_s: Seconds between two sweeps.
     """
 
     def __init__(
         self,
         world: World,
-        memos: Memos,
+        memos: "Answers",
         *,
         workers: int = 8,
         capacity: int = 64,
         lease_s: float = 60.0,
         max_attempts: int = 8,
         seed: int = 0,
+        sweep_s: float = _SWEEP_S,
     ) -> None:
         self._world = world
         self._memos = memos
         self._capacity = capacity
         self._lease_s = lease_s
         self._max_attempts = max_attempts
+        self._sweep_s = sweep_s
         random.seed(seed)  # the breaker draws its rests from there
         self._numbers = itertools.count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -122,7 +140,7 @@ class VirtualDrains:
         self._ended = False
         for worker in range(workers):
             self._at(self.now + worker * 0.01, lambda worker=worker: self._turn(worker))  # type: ignore[misc]
-        self._at(self.now + _SWEEP_S, self._sweep)
+        self._at(self.now + self._sweep_s, self._sweep)
 
     @property
     def now(self) -> float:
@@ -168,7 +186,13 @@ class VirtualDrains:
             self._record(worker, unsent)
             return
         reply = self._memos.reply(task, self.now)
-        settled = judge(task, reply, max_attempts=self._max_attempts, chance=random.random)
+        settled = judge(
+            task,
+            reply,
+            dialect=self._memos.dialect,
+            max_attempts=self._max_attempts,
+            chance=random.random,
+        )
         self._at(self.now + reply.seconds, lambda: self._record(worker, settled))
 
     def _record(self, worker: int, settled: Settlement) -> None:
@@ -180,4 +204,4 @@ class VirtualDrains:
         self._world.sweep(self._max_attempts)
         views = self._world.ledger.list_requests(limit=1_000)
         self._ended = all(view.finished_at is not None for view in views)
-        self._at(self.now + _SWEEP_S, self._sweep)
+        self._at(self.now + self._sweep_s, self._sweep)

@@ -12,7 +12,7 @@ from ledger.errors import LedgerError
 from ledger.slots import book, interval_ns, most_at_once
 from ledger.states import Kind
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
-from memos_api import Answer, Call, Listing, Outcome, Reply, Sight
+from memos_api import CLOUD, Answer, Call, Listing, Outcome, Reply, Sight
 from worker.drain import Drain
 from worker.stop import StopFlag
 from worker.watching import Watch
@@ -195,9 +195,12 @@ class FakeClient:
 
     Attributes:
         departures: Moment and id of each call that left, seconds of the monotonic clock.
+        dialect: How calls are encoded.
         under_way: Calls that have left and are not answered.
         most_under_way: The most of them at a time.
     """
+
+    dialect = CLOUD
 
     def __init__(
         self, answer: Callable[[str], Reply] | None = None, *, latency_s: float = 0.005

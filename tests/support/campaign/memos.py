@@ -7,9 +7,9 @@ from enum import StrEnum
 
 from ledger import Kind
 from ledger.tasks import Task
-from memos_api import Answer, Outcome, Reply, Sight, classify
-from memos_api.readback import Listing
+from memos_api import CLOUD, Answer, Item, Listing, Outcome, Reply, Sight, classify
 from memos_api.simulator.journal import CallRecord
+from worker.walk import begun
 
 __all__ = ["Memos", "Mood"]
 
@@ -96,7 +96,7 @@ class Memos:
     def _delete(self, task: Task, mood: Mood, record: CallRecord) -> Answer:
         if mood not in _APPLIED and mood is not Mood.LIE:
             return _GOOD  # it was turned away before it was read
-        purge = task.kind is not Kind.MEMORIES
+        purge = task.kind is not Kind.MEMORIES and not task.leftover
         named = [str(task.subject)] if purge else list(task.ids)
         record.kind, record.ids, record.n_ids = task.kind.value, tuple(named), len(named)
         found = self.of(task.subject) if purge else [one for one in named if one in self.left]
@@ -113,12 +113,11 @@ class Memos:
             there = task.ids[0] in self.left
             sight = Sight.PRESENT if there else Sight.ABSENT
             return Reply(answer=_GOOD if there else _NO_MEMORY, sight=sight, seconds=0.0)
-        held = self.of(task.subject)
-        first = (task.page - 1) * _PAGE
+        held = [] if task.control else self.of(task.subject)
+        first = (begun(task, CLOUD).page - 1) * _PAGE
+        shown = held[first : first + _PAGE]
         page = Listing(
-            memory_ids=tuple(held[first : first + _PAGE]),
-            page=task.page,
-            last=first + _PAGE >= len(held),
-            unchecked=(),
+            items=tuple(Item(id=one, owned=True, created_us=None) for one in shown),
+            ids=frozenset(shown),
         )
         return Reply(answer=_GOOD, listing=page, seconds=0.0)

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 from ledger.ceilings import NO_CEILINGS, Ceilings
 from ledger.errors import SettingsError
 from ledger.near_miss import distance, suggest
+from ledger.projects import Dialect
 from ledger.settings import (
     Settings,
     environment_for,
@@ -21,6 +22,7 @@ from ledger.settings import (
 from ledger.states import Lane
 
 CANARY = "sk-canary-5f2e"
+SELF_HOSTED = "[projects.crm]\ndialect = 'self_hosted'\nbase_url = 'http://memos:8000'"
 NAMES = [environment_name(field) for field in setting_fields()]
 DOCS = Path(__file__).parents[3] / "docs" / "settings.md"
 
@@ -322,6 +324,24 @@ def test_a_project_without_ceilings_of_its_own_has_those_of_all(load, tmp_path):
     assert plain.ceilings_of(plain.projects["default"]) == NO_CEILINGS
 
 
+def test_a_project_says_which_contract_its_memos_speaks(load, tmp_path):
+    toml = f"{SELF_HOSTED}\ncubes = ['one', 'two']\nsearch = false\nmissing_categories = 'empty'\n"
+    toml += "[projects.shop]\ndialect = 'cloud'\nsearch = true\nmissing_categories = 'unknown'\n"
+    toml += "[projects.plain]"
+    projects = load(EXPUNGE_CONFIG=write(tmp_path / "e.toml", toml)).projects
+    said = {
+        name: (one.dialect, one.cubes, one.search, one.missing_is_empty)
+        for name, one in projects.items()
+    }
+    assert said == {
+        "crm": (Dialect.SELF_HOSTED, ("one", "two"), False, True),
+        "shop": (Dialect.CLOUD, (), True, False),
+        "plain": (Dialect.CLOUD, (), None, False),
+        "default": (Dialect.CLOUD, (), None, False),
+    }
+    assert projects["crm"].base_url == "http://memos:8000"
+
+
 @pytest.mark.parametrize(
     ("toml", "named"),
     [
@@ -352,6 +372,35 @@ def test_a_project_without_ceilings_of_its_own_has_those_of_all(load, tmp_path):
         ("[projects.crm]\nmax_purges_per_hour = true", "projects.crm.max_purges_per_hour"),
         ("[projects.crm]\nmax_purges_per_hour = 1.5", "projects.crm.max_purges_per_hour"),
         ("[projects.crm]\nmax_purges = 1", "projects.crm.max_purges;"),
+        ("[projects.crm]\ndialect = 'Cloud'", "projects.crm.dialect"),
+        ("[projects.crm]\ndialect = 'self-hosted'", "projects.crm.dialect"),
+        ("[projects.crm]\ndialect = ''", "projects.crm.dialect"),
+        ("[projects.crm]\ndialect = 3", "projects.crm.dialect"),
+        ("[projects.crm]\ndialect = ['cloud']", "projects.crm.dialect"),
+        ("[projects.crm]\ndialect = {cloud = 1}", "projects.crm.dialect"),
+        ("[projects.crm]\ncubes = []", "projects.crm.cubes"),
+        ("[projects.crm]\ncubes = 'one'", "projects.crm.cubes"),
+        ("[projects.crm]\ncubes = ['']", "projects.crm.cubes"),
+        ("[projects.crm]\ncubes = ['one', 2]", "projects.crm.cubes"),
+        ("[projects.crm]\ncubes = [['one']]", "projects.crm.cubes"),
+        ("[projects.crm]\ncubes = {one = 1}", "projects.crm.cubes"),
+        ("[projects.crm]\ncubes = true", "projects.crm.cubes"),
+        ("[projects.crm]\nsearch = 'yes'", "projects.crm.search"),
+        ("[projects.crm]\nsearch = 1", "projects.crm.search"),
+        ("[projects.crm]\nsearch = []", "projects.crm.search"),
+        ("[projects.crm]\nmissing_categories = 'gone'", "projects.crm.missing_categories"),
+        ("[projects.crm]\nmissing_categories = true", "projects.crm.missing_categories"),
+        ("[projects.crm]\nmissing_categories = ['empty']", "projects.crm.missing_categories"),
+        ("[projects.crm]\nmising_categories = 'empty'", "projects.crm.mising_categories"),
+        # Which cubes, is asked of a self-hosted MemOS and of no other.
+        (f"{SELF_HOSTED}\n", "projects.crm.cubes"),
+        ("[projects.crm]\ncubes = ['one']", "projects.crm.cubes"),
+        ("[projects.crm]\ndialect = 'cloud'\ncubes = ['one']", "projects.crm.cubes"),
+        # The Cloud's address is no place for the key of another MemOS.
+        (
+            "[projects.crm]\ndialect = 'self_hosted'\ncubes = ['one']",
+            "projects.crm.base_url",
+        ),
         ("[streams.s]\nproject = 'gone'", '[streams."s"]'),
         ("[streams.s]\nkinds = []", 'streams."s".kinds'),
         ("[streams.s]\nkinds = ['everything']", 'streams."s".kinds'),

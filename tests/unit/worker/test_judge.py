@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from ledger.states import Kind
 from ledger.states import Sight as Seeing
 from ledger.tasks import Dead, Delivered, Page, Probe, Retry, Seen, Split, Unsent
-from memos_api import Listing, Outcome, Sight
+from ledger.walks import Walk
+from memos_api import Item, Listing, Outcome, Sight
 from tests.support.worker_fakes import make_task, reply
 from worker.backoff import MOST_PAUSE_S, pause_s, retry_s
 from worker.judge import QUOTA_PAUSE_S, judge
@@ -26,11 +27,16 @@ SHAPES: dict[str, dict[str, object]] = {
     "batch": {"ids": ("a", "b")},
     "purge": {"kind": Kind.USER, "subject": "u"},
     "agent": {"kind": Kind.AGENT, "subject": "g"},
+    "leftover": {"kind": Kind.USER, "subject": "u", "ids": ("a",), "leftover": True},
+    "leftovers": {"kind": Kind.USER, "subject": "u", "ids": ("a", "b"), "leftover": True},
     "list": {"call": "list", "subject": "u"},
     "purge list": {"call": "list", "kind": Kind.USER, "subject": "u"},
+    "agent list": {"call": "list", "kind": Kind.AGENT, "subject": "g"},
+    "control": {"call": "list", "control": True},
     "read": {"call": "read", "ids": ("a",)},
 }
-LOOKS = {"list", "purge list", "read"}
+LISTS = {"list", "purge list", "agent list"}
+LOOKS = {*LISTS, "control", "read"}
 
 
 def task(shape, **changed):
@@ -47,18 +53,24 @@ def expected(shape, outcome, *, doubtful, last):  # noqa: C901, PLR0911 - the ta
     """What becomes of the work; written down anew, without looking at the code."""
     if outcome in STOPPING:
         return RETRY
+    if shape == "control" and outcome is Outcome.NOT_FOUND:
+        return Seen(sight=Seeing.ABSENT)  # nobody is not known: the store answers
     if shape in LOOKS:
-        return Seen(sight=Seeing.UNKNOWN) if last else BURN
-    batch = shape == "batch"
+        blind = Seen(sight=Seeing.UNKNOWN, walk=Walk() if shape in LISTS else None)
+        return blind if last else BURN
+    batch = shape in {"batch", "leftovers"}
+    kept = shape == "leftovers"  # the list of the purge is read again, so nothing is hunted
     match outcome:
         case Outcome.ACKNOWLEDGED:
             return Delivered()
         case Outcome.NOT_FOUND if not batch:
             return Delivered(was_absent=True)
+        case Outcome.NOT_FOUND if kept:
+            return Delivered()
         case Outcome.NOT_FOUND:
             return Probe() if doubtful else Split()
         case Outcome.REFUSED if batch:
-            return Split()
+            return Split(hunt=not kept)
         case Outcome.TOO_LARGE if batch:
             return Split(hunt=False)
         case Outcome.TOO_LARGE | Outcome.PERMANENT:
@@ -175,52 +187,103 @@ def test_an_answer_that_is_odd_in_itself_is_no_outage():
     assert not judged(task("batch"), reply(Outcome.NOT_FOUND)).outage
 
 
+@pytest.mark.parametrize("shape", sorted(set(SHAPES) - LOOKS))
+def test_a_failure_that_is_said_whatever_happened_is_looked_into_at_once(shape):
+    """Asking again would bring the same answer each time."""
+    settled = judged(task(shape), reply(Outcome.UNKNOWN, reason="status_failure"))
+
+    assert settled.move == Dead(bucket="unknown")
+    assert not settled.outage
+
+
 # -- looks ----------------------------------------------------------------------------------------
 
 
-def listing(*ids, last=True, unchecked=(), page=1):
-    return Listing(memory_ids=ids, page=page, last=last, unchecked=unchecked)
+def listing(*ids, unchecked=(), owned=True):
+    items = tuple(Item(id=one, owned=owned, created_us=None) for one in ids)
+    return Listing(items=items, ids=frozenset(ids), unchecked=unchecked)
 
 
-def looked(shape, *, answered, **changed):
-    return judged(task(shape, **changed), reply(Outcome.ACKNOWLEDGED, listing=answered)).move
+def looked(shape, *pages, **changed):
+    """Answer with one page after the other; gives the last move."""
+    walk, move = None, None
+    for page in pages:
+        answered = reply(Outcome.ACKNOWLEDGED, listing=page)
+        move = judged(task(shape, walk=walk, **changed), answered).move
+        walk = getattr(move, "walk", None)
+    return move
 
 
 @pytest.mark.parametrize(
-    ("answered", "wanted"),
+    ("pages", "wanted"),
     [
-        (listing(), Seen(sight=Seeing.ABSENT)),
-        (listing("x"), Seen(sight=Seeing.PRESENT)),
-        (listing("x", last=False), Seen(sight=Seeing.PRESENT)),
-        (listing(unchecked=("skill_detail_list",)), None),
-        (listing("x", unchecked=("skill_detail_list",)), None),
-        (None, None),
-        # An empty page that is not the last one: what is on the others is not known yet.
-        (listing(last=False), Page(ids=frozenset())),
+        ([listing()], Seeing.ABSENT),
+        ([listing("x"), listing()], Seeing.PRESENT),
+        ([listing("x", owned=None), listing()], Seeing.PRESENT),
+        # Left out of the list of all, and then of the one that was asked for it alone.
+        ([listing(unchecked=("skill",))], None),
+        ([listing(unchecked=("skill",))] * 2, Seeing.UNKNOWN),
+        ([listing(unchecked=("skill",)), listing()], Seeing.ABSENT),
+        ([listing("x", unchecked=("skill",))], None),
+        # What is on the other pages is not known yet.
+        ([listing("x")], None),
     ],
 )
-def test_a_purge_is_gone_only_when_a_whole_list_is_empty(answered, wanted):
-    move = looked("purge list", answered=answered)
+def test_a_purge_is_gone_only_when_a_whole_list_is_empty(pages, wanted):
+    move = looked("purge list", *pages)
 
-    assert move == wanted if wanted is not None else isinstance(move, Retry)
+    if wanted is None:
+        assert isinstance(move, Page)
+    else:
+        assert isinstance(move, Seen)
+        assert move.sight is wanted
+
+
+@pytest.mark.parametrize("shape", sorted(LISTS))
+def test_a_list_that_cannot_be_read_is_asked_for_again_and_given_up_at_last(shape):
+    assert isinstance(looked(shape, None), Retry)
+    assert looked(shape, None, burnt=MOST - 1) == Seen(sight=Seeing.UNKNOWN, walk=Walk())
 
 
 @pytest.mark.parametrize(
-    ("page", "seen", "answered", "wanted"),
+    ("pages", "wanted"),
     [
-        (1, (), listing("x", last=False), Page(ids=frozenset("x"))),
-        (2, ("x",), listing("y"), Seen(sight=Seeing.PRESENT, ids=frozenset("xy"))),
-        (2, ("x",), listing(), Seen(sight=Seeing.PRESENT, ids=frozenset("x"))),
-        (1, (), listing(), Seen(sight=Seeing.ABSENT)),
+        ([listing("x")], None),
+        ([listing("x"), listing("y")], None),
+        ([listing("x"), listing("y"), listing()], (Seeing.PRESENT, "xy")),
+        ([listing("x"), listing()], (Seeing.PRESENT, "x")),
+        ([listing()], (Seeing.ABSENT, "")),
         # One server gives the same page for ever.
-        (2, ("x",), listing("x", last=False), Seen(sight=Seeing.PRESENT, ids=frozenset("x"))),
-        (100, ("x",), listing("y", last=False), None),
+        ([listing("x"), listing("x")], (Seeing.PRESENT, "x")),
     ],
 )
-def test_a_list_is_walked_to_its_end(page, seen, answered, wanted):
-    move = looked("list", answered=answered, page=page, seen=frozenset(seen))
+def test_a_list_is_walked_to_its_end(pages, wanted):
+    move = looked("list", *pages)
 
-    assert move == wanted if wanted is not None else isinstance(move, Retry)
+    if wanted is None:
+        assert isinstance(move, Page)
+        assert move.walk.page == len(pages) + 1
+    else:
+        assert isinstance(move, Seen)
+        assert move.walk is not None
+        assert (move.sight, move.walk.present) == (wanted[0], frozenset(wanted[1]))
+
+
+def test_a_list_without_an_end_is_given_up():
+    walk = Walk(legs=("all",), page=100, pages=("seen before",), present=frozenset("x"))
+    answered = reply(Outcome.ACKNOWLEDGED, listing=listing("y"))
+
+    move = judged(task("list", walk=walk), answered).move
+
+    assert isinstance(move, Seen)
+    assert move.sight is Seeing.UNKNOWN
+
+
+@pytest.mark.parametrize("shown", [(), ("x",)])
+def test_a_control_that_is_answered_shows_that_the_store_is_there(shown):
+    assert looked("control", listing(*shown)) == Seen(sight=Seeing.ABSENT)
+    assert isinstance(looked("control", None), Retry)
+    assert looked("control", None, burnt=MOST - 1) == Seen(sight=Seeing.UNKNOWN)
 
 
 @pytest.mark.parametrize(
@@ -282,10 +345,12 @@ def test_whatever_comes_back_there_is_a_move_that_fits_the_work(  # noqa: PLR091
 
     if shape in LOOKS:
         assert isinstance(settled.move, Retry | Seen | Page)
-        if isinstance(settled.move, Seen):
+        if isinstance(settled.move, Seen) and shape != "control":
             assert settled.move.sight is Seeing.UNKNOWN  # nothing was listed, nothing read
     else:
         assert isinstance(settled.move, Retry | Delivered | Dead | Split | Probe)
     if isinstance(settled.move, Split | Probe):
+        assert shape in {"batch", "leftovers"}
+    if isinstance(settled.move, Probe):
         assert shape == "batch"
     assert not isinstance(settled.move, Unsent)

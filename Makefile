@@ -15,7 +15,7 @@ COMPILE := CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --gener
 	--strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-emit-options \
 	--build-deps-for editable $(if $(UPGRADE),--upgrade)
 
-.PHONY: help install demo test e2e faults survival campaign lint types layers docs check lock bench clean
+.PHONY: help install demo test e2e faults survival lies campaign lint types layers docs check lock bench clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z0-9]*\):.*## \(.*\)/\1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -27,7 +27,7 @@ demo: install  ## Run the whole path on an embedded stack; MEMOS=env FILES="…"
 	@$(BIN)/expunge demo $(if $(MEMOS),--memos $(MEMOS)) $(FILES)
 
 test: install  ## Run the tests; needs no service, brings its own valkey and PostgreSQL
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/unit tests/contract tests/integration
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/unit tests/contract tests/integration
 
 e2e: install  ## Run whole stacks as people do: dev, demo, a worker with its health port, the search for names
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/e2e
@@ -37,6 +37,9 @@ faults: install  ## Show every fault of the catalogue, one test after the other,
 
 survival: install  ## Kill, starve and lie to real workers; the part of the faults that is done in 90 s
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/faults
+
+lies: install  ## Let MemOS lie in every way the simulator knows, and print what was made of it
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/contract -k lies
 
 campaign: install  ## Random days, SEEDS=200 of them, and REAL=10 with real processes; SEED=17 replays one
 	$(BIN)/python -m tests.support.campaign $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),200) --real $(or $(REAL),10))

@@ -9,7 +9,7 @@ from expunge.probing import PATIENCE_S, open_client, probe
 from ledger import Kind, Ledger
 from ledger.probes import ProbeRefused
 from ledger.projects import Project
-from memos_api import MemosClient, list_call
+from memos_api import SEARCH, MemosClient, Owner
 
 __all__ = ["MOST_PAGES", "Census", "take_census"]
 
@@ -59,31 +59,37 @@ async def _walk(  # noqa: PLR0917 - one caller
     ledger: Ledger, client: MemosClient, project: str, kind: Kind, subject: str, principal: str
 ) -> Census:
     until = time.monotonic() + _LONGEST_S
+    owner: Owner = ("agent" if kind is Kind.AGENT else "user", subject)
+    legs = [leg for leg in client.dialect.legs(owner) if leg != SEARCH]
     seen: set[str] = set()
     unchecked = False
+    page = 1
     async with client:
-        for page in range(1, MOST_PAGES + 1):
-            of_agent = kind is Kind.AGENT
+        for pages in range(1, MOST_PAGES + 1):
             found = await probe(
                 ledger,
                 client,
-                list_call(agent_id=subject, page=page)
-                if of_agent
-                else list_call(user_id=subject, page=page),
+                client.dialect.look(owner, leg=legs[0], page=page),
                 project=project,
                 principal=principal,
                 patience_s=min(PATIENCE_S, until - time.monotonic()),
             )
             if isinstance(found, ProbeRefused):
-                late = page > 1 and found.reason == "no_slot"
-                return _broken_off(seen, page, "took_long" if late else found.reason)
+                late = pages > 1 and found.reason == "no_slot"
+                return _broken_off(seen, pages, "took_long" if late else found.reason)
             if found.listing is None:
-                return _broken_off(seen, page, found.answer.reason)
-            seen.update(found.listing.memory_ids)
+                return _broken_off(seen, pages, found.answer.reason)
+            shown = {item.id for item in found.listing.items if item.owned is not False}
+            over = not shown - seen
+            seen |= shown
             unchecked = unchecked or bool(found.listing.unchecked)
-            if found.listing.last:
+            page += 1
+            if over:
+                legs.pop(0)
+                page = 1
+            if not legs:
                 note = "some_categories_missing" if unchecked else None
-                return Census(memories=len(seen), pages=page, note=note)
+                return Census(memories=len(seen), pages=pages, note=note)
     return Census(memories=len(seen), pages=MOST_PAGES, note="many_pages")
 
 

@@ -14,6 +14,7 @@ from ledger.probes import Probe, ProbeRefused
 from ledger.projects import Project
 from ledger.slots import LATE_NS
 from memos_api import Call, KeptBackError, MemosClient, Reply
+from worker.clients import dialect_of
 
 __all__ = ["DEADLINE_S", "PATIENCE_S", "open_client", "probe"]
 
@@ -44,6 +45,7 @@ def open_client(project: Project) -> MemosClient:
         api_key=project.api_key.get_secret_value(),
         deadline_s=DEADLINE_S,
         in_flight=1,
+        dialect=dialect_of(project),
     )
 
 

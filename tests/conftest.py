@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support.fault_table import FaultTable, fault_report
+from tests.support.lies_table import lies_lines
 from tests.support.missing import NoSkips, requires_all
 from tests.support.servers import (
     ledger_url,
@@ -57,6 +58,15 @@ def pytest_configure(config):
         config.pluginmanager.register(FaultTable(Path(file)))
     if requires_all(os.environ):
         config.pluginmanager.register(NoSkips())
+
+
+def pytest_terminal_summary(terminalreporter):
+    stats = terminalreporter.stats
+    lines = list(lies_lines([*stats.get("passed", ()), *stats.get("failed", ())]))
+    if lines:
+        terminalreporter.section("what MemOS said, and what was made of it")
+        for line in lines:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

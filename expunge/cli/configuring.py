@@ -115,6 +115,10 @@ def _project(project: "Project") -> dict[str, Any]:
         "verify": project.verify,
         "max_ids_per_request": project.max_ids_per_request,
         "max_purges_per_hour": project.max_purges_per_hour,
+        "dialect": project.dialect.value,
+        "cubes": list(project.cubes),
+        "search": project.search,
+        "missing_categories": "empty" if project.missing_is_empty else "unknown",
     }
 
 

@@ -60,6 +60,11 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
     ),
     due: str | None = typer.Option(None, help="When it must be done; a moment with time zone."),
     not_before: str | None = typer.Option(None, help="No call before this moment."),
+    include_later: bool = typer.Option(
+        False,
+        "--include-later",
+        help="Of a purge: what appears before the read-back goes too, else it is left.",
+    ),
     dry_run: bool = typer.Option(
         False,
         help="Hand nothing in; say which calls would be made, and how much a named user has now.",
@@ -88,6 +93,9 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
     if user is not None and not memory_id:
         msg = "--user says whose the --memory-id are; a purge is --user-id alone."
         raise RequestError(msg)
+    if include_later and memory_id:
+        msg = "--include-later is for purges; a batch names what it deletes."
+        raise RequestError(msg)
     timeout_s = _seconds(wait)
     terms: dict[str, Any] = {
         "project": project,
@@ -111,9 +119,9 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
         if memory_id:
             receipt = producer.delete_memories(memory_ids(memory_id), user_id=whose, **terms)
         elif user_id is not None:
-            receipt = producer.purge_user(subject or "", **terms)
+            receipt = producer.purge_user(subject or "", include_later=include_later, **terms)
         else:
-            receipt = producer.purge_agent(subject or "", **terms)
+            receipt = producer.purge_agent(subject or "", include_later=include_later, **terms)
         tell_hold(receipt)
         if timeout_s is None:
             _show(receipt, output)

@@ -72,9 +72,11 @@ def view_lines(view: "RequestView") -> dict[str, Any]:
     record = view.as_dict()
     counts = record.pop("counts")
     lines = {"id": record.pop("id"), "state": record.pop("state"), "result": record.pop("result")}
+    record["not_checked"] = " ".join(record["not_checked"]) or None
     return {
         **lines,
         "certainty": record.pop("certainty"),
+        "seen": record.pop("seen"),
         **{name.replace("_", " "): value for name, value in counts.items()},
         **{name.replace("_", " "): value for name, value in record.items()},
     }

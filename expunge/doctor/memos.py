@@ -1,23 +1,29 @@
-"""One harmless read of each project: is its key taken, and is MemOS there?
+"""Harmless reads of each project: is its key taken, which MemOS is there, and can it prove absence?
 
-The read lists the memories of a user who cannot exist. It takes a slot of the account in the
-ledger, is recorded before it leaves, and is given up when its slot was missed.
+They list the memories of a user who cannot exist, and read an id that cannot. Each takes a slot of
+the account in the ledger, is recorded before it leaves, and is given up when its slot was missed.
 """
 
 import asyncio
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
 
 from expunge.doctor.findings import Finding, fail, ok, warn
 from expunge.probing import open_client, probe
 from ledger import Ledger
 from ledger.probes import ProbeRefused
-from ledger.projects import Project
-from memos_api import Answer, MemosClient, Outcome, list_call
+from ledger.projects import Dialect, Project
+from memos_api import Answer, MemosClient, Outcome, Owner, Sight
 
 __all__ = ["check_refusal", "check_reply", "probe_project"]
 
+_WELL: Final = frozenset({Outcome.ACKNOWLEDGED, Outcome.NOT_FOUND})
+# The Cloud's answer for a path that it does not have.
+_WRONG_PATH: Final = "code_50000"
 _NO_ANSWER: Final = frozenset({"deadline", "no_answer"})
 _WRONG_ADDRESS: Final = frozenset(
     {
@@ -41,10 +47,13 @@ def probe_project(
     principal: str,
     client: Callable[[Project], MemosClient] | None = None,
 ) -> Finding:
-    """Make the call, when it may be made, and say what it brought; takes 10 s at most.
+    """Make the calls, when they may be made, and say what they brought; takes 20 s at most.
+
+    First the list of nobody. If something else than MemOS seems to answer, the same in the other
+    dialect; if all is well, a read of an id that cannot exist, where reads by id count.
 
     Args:
-        ledger: Which gives the slot and keeps the record.
+        ledger: Which gives the slots and keeps the record.
         project: With a key.
         principal: Who asks, for the record.
         client: Makes the client; None makes the usual one.
@@ -52,17 +61,73 @@ def probe_project(
     Raises:
         LedgerError: The ledger did not confirm; nothing was sent, or its outcome is not recorded.
     """
-    opened = (client or open_client)(project)
-    return asyncio.run(_ask(ledger, project.name, principal, opened))
-
-
-async def _ask(ledger: Ledger, project: str, principal: str, client: MemosClient) -> Finding:
-    call = list_call(user_id=f"expunge-doctor-{secrets.token_hex(16)}", size=1)
-    async with client:
-        found = await probe(ledger, client, call, project=project, principal=principal)
+    opened = client or open_client
+    look = partial(_look, ledger, principal=principal, opened=opened)
+    found = asyncio.run(look(project))
     if isinstance(found, ProbeRefused):
-        return check_refusal(project, found)
-    return check_reply(project, found.answer)
+        return check_refusal(project.name, found)
+    if found.reason in _WRONG_ADDRESS | {_WRONG_PATH}:
+        other = asyncio.run(look(_in_other_dialect(project)))
+        if isinstance(other, Answer) and other.outcome in _WELL:
+            return _other_answers(project)
+    if found.outcome in _WELL and project.dialect is Dialect.CLOUD:
+        read = asyncio.run(_read(ledger, project, principal=principal, opened=opened))
+        if read is not Sight.ABSENT:
+            return _reads_prove_nothing(project.name)
+    return check_reply(project.name, found)
+
+
+async def _look(
+    ledger: Ledger, project: Project, *, principal: str, opened: Callable[[Project], MemosClient]
+) -> Answer | ProbeRefused:
+    nobody: Owner = ("user", f"expunge-doctor-{secrets.token_hex(16)}")
+    async with opened(project) as client:
+        call = client.dialect.look(nobody, leg=client.dialect.legs(None)[0], page=1)
+        found = await probe(ledger, client, call, project=project.name, principal=principal)
+    return found if isinstance(found, ProbeRefused) else found.answer
+
+
+async def _read(
+    ledger: Ledger, project: Project, *, principal: str, opened: Callable[[Project], MemosClient]
+) -> Sight | None:
+    async with opened(project) as client:
+        call = client.dialect.read(f"expunge-doctor-{secrets.token_hex(16)}")
+        found = await probe(ledger, client, call, project=project.name, principal=principal)
+    return Sight.ABSENT if isinstance(found, ProbeRefused) else found.sight
+
+
+def _in_other_dialect(project: Project) -> Project:
+    """Give the project as it would be if its MemOS were of the other kind, at the same host."""
+    parts = urlsplit(project.base_url)
+    root = f"{parts.scheme}://{parts.netloc}"
+    if project.dialect is Dialect.CLOUD:
+        return replace(project, dialect=Dialect.SELF_HOSTED, base_url=root, cubes=("default",))
+    return replace(project, dialect=Dialect.CLOUD, base_url=f"{root}/api/openmem/v1", cubes=())
+
+
+def _other_answers(project: Project) -> Finding:
+    check, name = f"memos {project.name}", project.name
+    if project.dialect is Dialect.CLOUD:
+        return fail(
+            check,
+            "A self-hosted MemOS answers there, and not the Cloud.",
+            fix=f'Describe it in EXPUNGE_CONFIG: [projects.NAME], dialect = "{Dialect.SELF_HOSTED}"'
+            ", base_url without a path, and cubes.",
+        )
+    return fail(
+        check,
+        "The Cloud's interface answers there, and not a self-hosted MemOS.",
+        fix=f"Take dialect and cubes out of [projects.{name}], and correct its base_url.",
+    )
+
+
+def _reads_prove_nothing(name: str) -> Finding:
+    return warn(
+        f"memos {name}",
+        "MemOS answers, but does not say of an id that cannot exist that it is not there: what is "
+        "read back by id would stay unverifiable.",
+        fix="Name the user with the ids (--user), so that the user's list is read instead.",
+    )
 
 
 def check_refusal(name: str, refused: ProbeRefused) -> Finding:
@@ -121,7 +186,7 @@ def check_reply(name: str, answer: Answer) -> Finding:
         case Outcome.PAUSE_PROJECT if why not in _WRONG_ADDRESS:
             says, fix = f"MemOS refuses the key ({why}).", f"Correct {key}."
         case Outcome.NOT_APPLIED if why == "kept_back":
-            says = "MemOS can be reached, but connecting took over 0.3 s, too late for the call."
+            says = "MemOS can be reached, but connecting took over 0.2 s, too late for the call."
             fix = "Try again; if it stays so, look at the network between here and MemOS."
             return warn(check, says, fix=fix)
         case _ if answer.outcome is Outcome.NOT_APPLIED or why in _NO_ANSWER:

@@ -63,6 +63,8 @@ _PURGE = {
     Certainty.VERIFIED: lambda row: (
         f"Every list of this {row.kind} was read to its end after the deletion, and was empty."
     ),
+    # A purge is never sampled; should a row say so, that is all there is to say.
+    Certainty.SAMPLED: lambda row: f"Some lists of this {row.kind} were read, and were empty.",
     Certainty.STILL_PRESENT: lambda row: (
         f"Memories of this {row.kind} were seen to be still there."
     ),

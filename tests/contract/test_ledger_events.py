@@ -59,6 +59,9 @@ def busy_day(world):
     world.sql("UPDATE request SET reason = 'changed' WHERE id = :id", id=tampered.id)
     world.run(memos)
     world.sweep()
+    world.clock.tick(61)  # the purges' second look
+    world.sweep()
+    world.run(memos)
     world.ledger.pause_account("acme", principal="op", reason="x")
     world.ledger.resume_account("acme", principal="op")
     world.ledger.beat(process="p1", role="drain")

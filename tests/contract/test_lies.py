@@ -167,8 +167,13 @@ def prepared(simulator, name):
 
 
 @pytest.mark.parametrize(
-    ("dialect", "name", "what"),
-    [pytest.param(*place, marks=() if place[1] in QUICK else pytest.mark.slow) for place in PLACES],
+    ("worlds", "dialect", "name", "what"),
+    [
+        pytest.param(ledger, *place, marks=() if place[1] in quick else pytest.mark.slow)
+        for ledger, quick in (("sqlite", QUICK), ("postgresql", QUICK[:5]))
+        for place in PLACES
+    ],
+    indirect=["worlds"],
 )
 def test_no_lie_is_believed(world, simulator, record_property, dialect, name, what):  # noqa: PLR0917 - a table's columns
     control = prepared(simulator, name)

@@ -41,10 +41,12 @@ def test_a_ring_puts_one_message_without_arguments_into_the_queue(valkey):
 
 
 def test_many_requests_leave_few_messages(valkey, tmp_path):
+    began = time.monotonic()
     with Producer(make_home(tmp_path, redis_url=valkey.url)) as producer:
         for number in range(50):
             producer.purge_user(f"user-{number}")
-    assert 1 <= len(waiting(valkey)) <= 2
+    # One, another when the worker took it meanwhile, and on a busy machine one each two seconds.
+    assert 1 <= len(waiting(valkey)) <= 2 + (time.monotonic() - began) // 2
     assert "user-" not in json.dumps(waiting(valkey))
 
 

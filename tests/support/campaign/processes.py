@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.support.campaign.score import Score
 from tests.support.fault_proxy import Mode
-from tests.support.stack import Stack
+from tests.support.stack import Stack, Worker
 
 __all__ = ["HARM_S", "run_seed"]
 
@@ -131,13 +131,19 @@ class _Harm:
         # Lies are found out by a full read-back only.
         self._stack.submit(ids, chunk_size=self._chance.choice([1, 3, 10]), subject=user)
 
+    def _living(self) -> list[Worker]:
+        """Give the workers that run: one that met a broken line as it started has ended."""
+        if all(one.process.poll() is not None for one in self._stack.workers):
+            self._stack.start_worker()
+        return [one for one in self._stack.workers if one.process.poll() is None]
+
     def _kill_worker(self) -> None:
-        living = [one for one in self._stack.workers if one.process.poll() is None]
+        living = self._living()
         self._chance.choice(living).kill_group()
         self._stack.start_worker()
 
     def _kill_child(self) -> None:
-        living = [one for one in self._stack.workers if one.process.poll() is None]
+        living = self._living()
         pids = [
             pid
             for pid in self._chance.choice(living).members()
@@ -149,7 +155,7 @@ class _Harm:
                 os.kill(self._chance.choice(pids), signal.SIGKILL)
 
     def _freeze_worker(self) -> None:
-        living = [one for one in self._stack.workers if one.process.poll() is None]
+        living = self._living()
         group = self._chance.choice(living).pid
         os.killpg(group, signal.SIGSTOP)
         time.sleep(self._chance.uniform(0.5, 8.0))

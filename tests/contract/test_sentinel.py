@@ -6,6 +6,7 @@ import pytest
 
 from ledger import Kind
 from ledger.states import Sight
+from ledger.tasks import Page, Seen
 from memos_api import Cloud, Dialect, SelfHosted
 from memos_api.simulator.process import SimulatorProcess
 from tests.support.real_client import real_client
@@ -28,9 +29,11 @@ def seen(memos, user):
     while True:
         reply = memos.reply(task, 0.0)
         move = judge(task, reply, dialect=memos.dialect, max_attempts=1, chance=lambda: 0.5).move
-        if hasattr(move, "sight"):
+        if isinstance(move, Seen):
             assert move.sight is not Sight.UNKNOWN
+            assert move.walk is not None
             return move.walk.present
+        assert isinstance(move, Page)
         task = make_task(call="list", kind=Kind.MEMORIES, subject=user, ids=(), walk=move.walk)
 
 

@@ -156,15 +156,20 @@ def _reported(facts: LedgerFacts, request: Request, left: set[str]) -> set[str]:
 def _unordered(evidence: Evidence) -> set[str]:
     ordered: set[tuple[str, str]] = set()
     may_go: set[str] = set()
+    # What a purge left behind is deleted by id.
+    purged: set[tuple[str, str]] = set()
     for order in evidence.orders:
         ordered |= {(order.kind.value, one) for one in order.ids or [str(order.subject)]}
-        may_go |= _targets(evidence, order.kind, order.ids, order.subject)
+        targets = _targets(evidence, order.kind, order.ids, order.subject)
+        may_go |= targets
+        if order.kind is not Kind.MEMORIES:
+            purged |= {(Kind.MEMORIES.value, one) for one in targets}
     named = {
         f"{call.kind} {one}"
         for call in evidence.calls
         if call.endpoint == "delete"
         for one in call.ids
-        if (call.kind, one) not in ordered
+        if (call.kind, one) not in ordered | purged
     }
     seeded = {one for ids in evidence.seeded.values() for one in ids}
     return named | (seeded - evidence.left - may_go)
@@ -197,6 +202,10 @@ def _doubled(evidence: Evidence) -> _Doubled:
     orders: Counter[_Named] = Counter()
     for order in evidence.orders:
         orders.update((order.kind.value, one) for one in order.ids or [str(order.subject)])
+        if order.kind is not Kind.MEMORIES:
+            # Each purge may delete by id what it left behind.
+            targets = _targets(evidence, order.kind, order.ids, order.subject)
+            orders.update((Kind.MEMORIES.value, one) for one in targets)
     explained, reasons = _explained(evidence.facts)
     effects: Counter[_Named] = Counter()
     again: Counter[_Named] = Counter()

@@ -98,7 +98,8 @@ class Memos:
             return _GOOD  # it was turned away before it was read
         purge = task.kind is not Kind.MEMORIES and not task.leftover
         named = [str(task.subject)] if purge else list(task.ids)
-        record.kind, record.ids, record.n_ids = task.kind.value, tuple(named), len(named)
+        record.kind = (task.kind if purge else Kind.MEMORIES).value
+        record.ids, record.n_ids = tuple(named), len(named)
         found = self.of(task.subject) if purge else [one for one in named if one in self.left]
         if not purge and len(found) < len(named):
             # All or nothing; whoever hears no answer does not hear this one either.

@@ -38,7 +38,7 @@ faults: install  ## Show every fault of the catalogue, one test after the other,
 survival: install  ## Kill, starve and lie to real workers; the part of the faults that is done in 90 s
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" tests/faults
 
-lies: install  ## Let MemOS lie in every way the simulator knows, and print what was made of it
+lies: install  ## Let MemOS lie in sixty ways, and print what was made of it
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/contract -k lies
 
 campaign: install  ## Random days, SEEDS=200 of them, and REAL=10 with real processes; SEED=17 replays one

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, func, select, update
+from sqlalchemy import Connection, Row, func, select, update
 
 from ledger.acting import check_act, lock_request
 from ledger.checks import header_fields
@@ -20,8 +20,9 @@ from ledger.engine import Database
 from ledger.errors import ConflictError, TamperedError
 from ledger.events import EventType, append
 from ledger.macs import Macs, same
+from ledger.reads import forget
 from ledger.redrive_chunks import Pace, is_whole, make_due
-from ledger.schema import FOREVER_NS, chunk, event, event_body, readback, request
+from ledger.schema import FOREVER_NS, chunk, event, event_body, request
 from ledger.states import FINAL_REQUEST_STATES, ChunkState, RequestState
 from ledger.views import account_of_request
 
@@ -205,7 +206,7 @@ def _open(
     pace: Pace,
 ) -> None:
     # A second look that is under way shows what was there before this generation's deletions.
-    conn.execute(delete(readback).where(readback.c.request_id == row.id))
+    forget(conn, row.id)
     conn.execute(
         update(request)
         .where(request.c.id == row.id)

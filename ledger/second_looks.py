@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, select, update
 
 from ledger.clock import wall_us
 from ledger.engine import Database
@@ -20,6 +20,7 @@ from ledger.ids import check_memory_id
 from ledger.intake import Intake
 from ledger.macs import Macs
 from ledger.model import Order
+from ledger.reads import LIST, forget, plan
 from ledger.schema import readback, request
 from ledger.states import Kind, Lane, Sight
 from ledger.walks import Walk
@@ -49,20 +50,7 @@ def begin_looks(conn: Connection, *, now_ns: int) -> int:
         .with_for_update(key_share=True, skip_locked=True)
     ).all()
     for row in due:
-        conn.execute(
-            insert(readback).values(
-                request_id=row.id,
-                generation=row.generation,
-                account=row.account,
-                project=row.project,
-                lane=row.lane,
-                urgency=row.urgency,
-                kind="list",
-                purpose="verify",
-                state="due",
-                due_ns=now_ns,
-            )
-        )
+        plan(conn, row, [LIST], due_ns=now_ns)
         conn.execute(update(request).where(request.c.id == row.id).values(second_look="looking"))
     return len(due)
 
@@ -148,7 +136,7 @@ def _settle(conn: Connection, row: Row[Any], sight: Sight, walk: Walk, child: st
     ).scalar_one()
     if still != "looking":
         return
-    conn.execute(delete(readback).where(readback.c.request_id == row.id))
+    forget(conn, row.id)
     if sight is Sight.UNKNOWN and now < row.finished_at + _GIVE_UP_US:
         conn.execute(
             update(request).where(held).values(second_look=None, second_look_at=now + _AGAIN_US)

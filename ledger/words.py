@@ -23,8 +23,8 @@ def in_words(row: Row[Any]) -> str | None:
         names = ", ".join(name.replace("_", " ") for name in json.loads(row.not_checked))
         said.append(f"Not checked, for MemOS did not show it: {names}.")
     if row.later:
-        took = "were deleted as well" if row.include_later else "were left, as ordered"
-        said.append(f"{row.later} appeared after the request was handed in and {took}.")
+        # With `include_later` nothing is later than the order.
+        said.append(f"{row.later} appeared after the request was handed in and were left.")
     if row.second_look in _SECOND:
         said.append(_SECOND[row.second_look])
     return " ".join(said)
@@ -61,7 +61,8 @@ _PURGE = {
         f"MemOS said that it deleted everything of this {row.kind}; nobody looked."
     ),
     Certainty.VERIFIED: lambda row: (
-        f"Every list of this {row.kind} was read to its end after the deletion, and was empty."
+        f"Every list of this {row.kind} was read to its end after the deletion, and showed "
+        "nothing that was to go."
     ),
     # A purge is never sampled; should a row say so, that is all there is to say.
     Certainty.SAMPLED: lambda row: f"Some lists of this {row.kind} were read, and were empty.",

@@ -47,8 +47,9 @@ def took(task: Task, listing: Listing, dialect: Dialect) -> Page | Seen:
     walk = begun(task, dialect)
     leg, *rest = walk.legs
     digest = _digest(listing)
+    again = digest in walk.pages
     seen = _counted(walk, listing.items, task)
-    if leg == SEARCH or digest in walk.pages:
+    if leg == SEARCH or again:
         # The same ones once more: those that are counted are not counted twice.
         seen = replace(
             seen, unsaid=walk.unsaid or seen.unsaid, foreign=walk.foreign or seen.foreign
@@ -61,7 +62,6 @@ def took(task: Task, listing: Listing, dialect: Dialect) -> Page | Seen:
             rest = rest if alone in rest else _before_search(rest, alone)
         elif category not in unchecked:
             unchecked.append(category)
-    again = digest in walk.pages
     if again and listing.full and leg != SEARCH:
         # A full page for ever: whatever is on the next ones is never shown.
         return gave_up(replace(task, walk=seen), dialect)

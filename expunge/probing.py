@@ -106,16 +106,19 @@ async def _send(ledger: Ledger, client: MemosClient, call: Call, booked: Probe) 
         await asyncio.to_thread(ledger.record_probe, booked, outcome="unsent", reason=why)
         return None
     made_up_ns = LATE_NS
+    margin_ns = _MOVING_NS
 
     def leaves() -> None:
         # Blocks, as nothing else is on this loop: the next free slot is moved, then it departs.
-        nonlocal made_up_ns
+        nonlocal made_up_ns, margin_ns
         while (late_ns := booked.late_by_ns(time.monotonic_ns())) > made_up_ns:
             if late_ns > _MOST_LATE_NS:
                 # The slots up to here are others' already: a second would hold one call too many.
                 raise KeptBackError
-            # Moving it takes time as well: a little more at once, instead of many times.
-            by_ns = late_ns - made_up_ns + _MOVING_NS
+            # Moving it takes time as well, and on a busy ledger longer than thought: ever more at
+            # once, or the moves would make it later than they make up for.
+            by_ns = late_ns - made_up_ns + margin_ns
+            margin_ns *= 2
             try:
                 ledger.postpone(booked.account, by_ns=by_ns)
             except LedgerError:

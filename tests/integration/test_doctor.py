@@ -316,6 +316,25 @@ def test_a_call_whose_connection_took_its_time_departs_once_the_next_slot_is_mov
     assert at_departure[0] - min(slots) >= 97_000_000
 
 
+def test_a_late_call_departs_though_each_move_of_the_slots_takes_longer_than_a_gap(
+    home, memos, monkeypatch
+):
+    moved, postpone = [], Ledger.postpone
+
+    def slow(self, account, *, by_ns):
+        time.sleep(0.03)
+        moved.append(by_ns)
+        postpone(self, account, by_ns=by_ns)
+
+    monkeypatch.setattr("expunge.probing.LATE_NS", -1)
+    monkeypatch.setattr(Ledger, "postpone", slow)
+    with Ledger.open(home.ledger_url, keys=Keys.load(home.keys_dir)) as ledger:
+        ledger.register(projects={"default": "default"}, rates={"default": 50.0})
+        found = probe_project(ledger, home.projects["default"], principal="ops")
+    assert found.grade is Grade.OK
+    assert len(moved) >= 2
+
+
 def test_a_late_call_does_not_depart_when_the_ledger_cannot_move_the_next_slot(
     home, memos, monkeypatch
 ):

@@ -23,6 +23,9 @@ __all__ = ["EventType", "append", "event_rows", "leaf_hash"]
 
 LEAF_PREFIX: Final = b"expunge-audit/v1\n"
 _SALT_BYTES: Final = 32
+# Built once: each transaction adds one.
+_ADD: Final = insert(event)
+_ADD_BODY: Final = insert(event_body)
 
 
 class EventType(StrEnum):
@@ -71,8 +74,8 @@ def append(
     """
     head, body = event_rows(kind, payload, request_id=request_id)
     leave_witness(conn, {event.c.id: head["id"]})
-    conn.execute(insert(event).values(head))
-    conn.execute(insert(event_body).values(body))
+    conn.execute(_ADD, head)
+    conn.execute(_ADD_BODY, body)
     return str(head["id"])
 
 

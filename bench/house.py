@@ -105,6 +105,7 @@ class House:
     Attributes:
         folder: Of logs.
         valkey: Of this house alone.
+        settings: Of workers that start from now on, by environment name.
         workers: Those that were started.
     """
 
@@ -115,12 +116,12 @@ class House:
             url: Of the ledger, migrated.
             keys: Folder with the ledger's keys.
             base_url: Of MemOS.
-            settings: Of all workers, by environment name.
+            settings: The first of them.
         """
         self._url = url
         self._keys = keys
         self._base_url = base_url
-        self._settings = settings
+        self.settings = dict(settings)
 
     def __enter__(self) -> Self:
         """Start Valkey."""
@@ -160,7 +161,7 @@ class House:
             "MEMOS_BASE_URL": self._base_url,
         }
         log = self.folder / f"worker-{len(self.workers)}.log"
-        self.workers.append(Worker(environment | self._settings | changed, log))
+        self.workers.append(Worker(environment | self.settings | changed, log))
         return self.workers[-1]
 
     def memory_kb(self) -> float:

@@ -88,7 +88,16 @@ def measure(
     found = []
     for latency_ms in latencies_ms:
         with Server(latency_ms=latency_ms) as server:
-            found.append(_rows(ledgers, server, latency_ms, kinds, processes, seconds))
+            found.append(
+                _rows(
+                    ledgers,
+                    server,
+                    latency_ms=latency_ms,
+                    kinds=kinds,
+                    processes=processes,
+                    seconds=seconds,
+                )
+            )
         _print(found[-1])
     result = {"rate_per_second": RATE, "ids_per_chunk": IDS_PER_CHUNK, "latencies": found}
     keep("calls", result)
@@ -98,6 +107,7 @@ def measure(
 def _rows(
     ledgers: Ledgers,
     server: Server,
+    *,
     latency_ms: float,
     kinds: Sequence[str],
     processes: Sequence[int],

@@ -7,9 +7,9 @@ do, are served by two workers of two processes. Departures are the kernel's time
 server received: on the loopback they are set within `send`, so no busy process can blur them. A
 window of W seconds may hold floor(limit x W) of them, at least one.
 
-Trouble comes every few seconds, by turns: the broker is flushed, a process is killed, one is stopped
-for 1.5 s with claimed work in its hands, the ledger is locked for a second in the midst of claims,
-a whole worker is killed and started again, the broker is lost for a second.
+Trouble comes every few seconds, by turns: the broker is flushed, a process is killed, one is
+stopped for 1.5 s with claimed work in its hands, the ledger is locked for a second in the midst of
+claims, a whole worker is killed and started again, the broker is lost for a second.
 """
 
 import argparse
@@ -18,10 +18,9 @@ import random
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from itertools import cycle
-from typing import Any, Final
+from itertools import cycle, pairwise
+from typing import TYPE_CHECKING, Any, Final
 
 from bench.house import House, Ledgers, settings
 from bench.report import keep, say, table
@@ -30,6 +29,9 @@ from ledger import Ledger
 from memos_api.simulator.process import worst_window
 from tests.support.full_ledger import add_open_chunks
 from tests.support.stack import Worker, until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 RATES: Final = (0.5, 10.0, 50.0, 500.0)
 WINDOWS_S: Final = (1.0, 10.0, 60.0)
@@ -116,9 +118,7 @@ def _row(rate: float, moments: list[float]) -> dict[str, Any]:
         row["kept"] = row["kept"] and most <= may
         row[f"of_{window:g}"] = f"{most} of {may}"
     row["share"] = (len(moments) - 1) / (moments[-1] - moments[0]) / rate
-    row["longest_gap_s"] = max(
-        later - earlier for earlier, later in zip(moments, moments[1:], strict=False)
-    )
+    row["longest_gap_s"] = max(later - earlier for earlier, later in pairwise(moments))
     return row
 
 
@@ -141,7 +141,7 @@ def _trouble(house: House, url: str, seconds: float) -> list[str]:
         "broker lost for 1 s": lambda: _lose_broker(house),
     }
     end = time.monotonic() + seconds
-    done = []
+    done: list[str] = []
     for name in cycle(kinds):
         pause = min(_EVERY_S, end - time.monotonic())
         if pause <= 0:

@@ -168,7 +168,7 @@ def beside(ledgers: Ledgers, *, rate: float, seconds: float) -> dict[str, Any]:
 
 @contextmanager
 def _importing(url: str, keys: Path, log: Path) -> Iterator[Callable[[], float]]:
-    """Let another process hand in ids without end; gives a function that tells how many a second."""
+    """Let another process hand in ids without end; gives what tells how many a second."""
     with log.open("wb") as output:
         child = subprocess.Popen([sys.executable, "-c", _ENDLESS, url, str(keys)], stdout=output)
 

@@ -2,9 +2,9 @@
 
     python -m bench.raw [--latency-ms 20] [--in-flight 256] [--seconds 3]
 
-`client` is `MemosClient.send` on the product's transport, with deadline, body cap and judgement, and
-nothing else: no ledger, no limit, the same encoded call again and again. `server` is a loop over
-plain sockets that sends bytes and reads bytes, so that the server is what bounds it.
+`client` is `MemosClient.send` on the product's transport, with deadline, body cap and judgement,
+and nothing else: no ledger, no limit, the same encoded call again and again. `server` is a loop
+over plain sockets that sends bytes and reads bytes, so that the server is what bounds it.
 """
 
 from __future__ import annotations

@@ -29,12 +29,8 @@ def table(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     """
     cells = [[_cell(row.get(key)) for key in columns] for row in rows]
     heads = list(columns.values())
-    widths = [
-        max(len(line[place]) for line in (heads, *cells)) for place in range(len(columns))
-    ]
-    numeric = [
-        any(isinstance(row.get(key), (int, float)) for row in rows) for key in columns
-    ]
+    widths = [max(len(line[place]) for line in (heads, *cells)) for place in range(len(columns))]
+    numeric = [any(isinstance(row.get(key), (int, float)) for row in rows) for key in columns]
 
     def line(parts: Sequence[str]) -> str:
         set_out = [

@@ -100,12 +100,7 @@ class _Loop:
 
     def _read(self, client: _Connection) -> None:
         try:
-            if self._stamp:
-                data, extra, _, _ = client.sock.recvmsg(_MOST_AT_ONCE, 64)
-                if not client.received:
-                    client.came_ns = _came_ns(extra)
-            else:
-                data = client.sock.recv(_MOST_AT_ONCE)
+            data = self._received(client)
         except BlockingIOError:
             return
         except OSError:
@@ -133,6 +128,14 @@ class _Loop:
             self._due.append((time.monotonic() + self._latency_s, client.sock))
         else:
             _send(client.sock, ANSWER)
+
+    def _received(self, client: _Connection) -> bytes:
+        if not self._stamp:
+            return client.sock.recv(_MOST_AT_ONCE)
+        data, extra, _, _ = client.sock.recvmsg(_MOST_AT_ONCE, 64)
+        if not client.received:
+            client.came_ns = _came_ns(extra)
+        return data
 
     def _answer_due(self) -> None:
         self._note()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from ledger import Keys, Ledger, upgrade
 from tests.support.full_ledger import add_open_chunks, analyze
@@ -131,7 +131,7 @@ class House:
             self.valkey = ValkeyServer().start()
             opening.callback(self.valkey.close)
             self.workers: list[Worker] = []
-            opening.callback(lambda: [worker.close() for worker in self.workers])
+            opening.callback(self._close_workers)
             self._open = opening.pop_all()
         return self
 
@@ -164,11 +164,9 @@ class House:
         self.workers.append(Worker(environment | self.settings | changed, log))
         return self.workers[-1]
 
-    def memory_kb(self) -> float:
-        """Give what the broker holds in memory, in KB (1,024 bytes)."""
-        with self.valkey.client() as client:
-            info: dict[str, Any] = client.info("memory")  # type: ignore[assignment]
-            return float(info["used_memory"]) / 1024
+    def _close_workers(self) -> None:
+        for worker in self.workers:
+            worker.close()
 
     def cpu_s(self) -> float:
         """Give the CPU time so far of all living processes of the workers, in seconds (Linux)."""

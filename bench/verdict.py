@@ -43,16 +43,18 @@ class Line:
         return {
             "what": self.what,
             "must": f"{sign} {self.must:,g}{self.unit}",
-            "aim": "–" if self.aim is None else f"{self.aim:,g}{self.unit}",
-            "found": "–"
-            if self.found is None
-            else f"{self.found:,.4g}{self.unit}"
-            if self.found < 1_000  # noqa: PLR2004
-            else f"{self.found:,.0f}{self.unit}",
+            "aim": "" if self.aim is None else f"{self.aim:,g}{self.unit}",
+            "found": self._shown(),
             "how": self.how,
             "verdict": {None: "not measured", True: "pass", False: "MISS"}[passed],
             "reached_aim": None if self.aim is None else self._reaches(self.aim),
         }
+
+    def _shown(self) -> str:
+        if self.found is None:
+            return ""
+        digits = ",.0f" if self.found >= 1_000 else ".3g"  # noqa: PLR2004
+        return f"{self.found:{digits}}{self.unit}"
 
     def _reaches(self, bound: float) -> bool | None:
         if self.found is None:
@@ -86,11 +88,23 @@ def _calls() -> list[Line]:
         for kind, (must, aim) in bounds.items():
             row, how = found(latency_ms, kind, 1)
             what = f"deletes/s of one process, of the raw client, {latency_ms} ms, {kind}"
-            made.append(Line(what=what, must=must, aim=aim, found=row and row["of_raw"], how=how))
+            made.append(
+                Line(
+                    what=what,
+                    must=must,
+                    aim=aim,
+                    found=None if row is None else row["of_raw"],
+                    how=how,
+                )
+            )
     for kind, must in (("sqlite", 1.2), ("postgresql", 1.1)):
         row, how = found(20, kind, 2)
         what = f"two processes at 20 ms, of one raw process, {kind}"
-        made.append(Line(what=what, must=must, aim=1.5, found=row and row["of_raw"], how=how))
+        made.append(
+            Line(
+                what=what, must=must, aim=1.5, found=None if row is None else row["of_raw"], how=how
+            )
+        )
     for latency_ms, must in ((0, 2.5), (20, 4.0)):
         block = by_latency.get(latency_ms)
         celery = [] if block is None else [row["per_s"] for row in block["celery"]]

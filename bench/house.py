@@ -8,12 +8,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from sqlalchemy import text
+
 from ledger import Keys, Ledger, upgrade
+from ledger.engine import Database
 from tests.support.full_ledger import add_open_chunks, analyze
 from tests.support.postgres import PostgresServer
 from tests.support.stack import Worker, group_members
@@ -171,6 +174,17 @@ class House:
     def cpu_s(self) -> float:
         """Give the CPU time so far of all living processes of the workers, in seconds (Linux)."""
         return sum(group_cpu_s(worker.pid) for worker in self.workers)
+
+
+def ledger_bytes(url: str) -> int:
+    """Give the bytes on disk of a ledger; SQLite's log of writes is emptied into it first."""
+    with closing(Database(url)) as database:
+        if database.is_sqlite:
+            empty = text("PRAGMA wal_checkpoint(TRUNCATE)")
+            database.read(lambda conn: conn.execute(empty).all())
+            return Path(url.removeprefix("sqlite:///")).stat().st_size
+        query = text("SELECT pg_database_size(current_database())")
+        return int(database.read(lambda conn: conn.execute(query).scalar_one()))
 
 
 def group_cpu_s(group: int) -> float:

@@ -18,16 +18,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import text
-
-from bench.house import KINDS, House, Ledgers, settings
+from bench.house import KINDS, House, Ledgers, ledger_bytes, settings
 from bench.report import keep, say, table
 from bench.server import Server
-from ledger.engine import Database
 from tests.support.stack import until
 
 IDS: Final = (100_000, 1_000_000)
@@ -62,7 +59,7 @@ def measure(ledgers: Ledgers, kind: str, count: int, form: str) -> dict[str, Any
     path = ledgers.folder / f"ids.{form}"
     (write_parquet if form == "parquet" else write_plain)(path, count)
     with ledgers.empty(kind) as url:
-        before = _bytes(url)
+        before = ledger_bytes(url)
         environment = {
             "EXPUNGE_HOME": str(ledgers.folder),
             "EXPUNGE_KEYS_DIR": str(ledgers.keys_folder),
@@ -81,7 +78,7 @@ def measure(ledgers: Ledgers, kind: str, count: int, form: str) -> dict[str, Any
         seconds = time.perf_counter() - started
         child.returncode = os.waitstatus_to_exitcode(status)
         assert child.returncode == 0, "the import failed; try it by hand"
-        size = _bytes(url) - before
+        size = ledger_bytes(url) - before
     path.unlink()
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1 << 10
@@ -92,15 +89,6 @@ def measure(ledgers: Ledgers, kind: str, count: int, form: str) -> dict[str, Any
         "peak_mb": used.ru_maxrss * unit / _MIB,
         "bytes_per_id": size / count,
     }
-
-
-def _bytes(url: str) -> int:
-    """Give the bytes on disk of a ledger."""
-    with closing(Database(url)) as database:
-        if database.is_sqlite:
-            return Path(url.removeprefix("sqlite:///")).stat().st_size
-        query = text("SELECT pg_database_size(current_database())")
-        return int(database.read(lambda conn: conn.execute(query).scalar_one()))
 
 
 def ids(count: int) -> Iterator[str]:

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
-from bench.house import KINDS, Ledgers
+from bench.house import KINDS, Ledgers, ledger_bytes
 from bench.report import keep, say, table
 from ledger import Ledger
 from ledger.clock import Clock
@@ -83,7 +83,9 @@ def measure(
         filled_s = time.perf_counter() - began
         clock = RunningClock(ledger._database.clock)  # noqa: SLF001 - there is no other way
         ledger._database.clock = clock  # noqa: SLF001 - as above
+        before = ledger_bytes(url)
         row = _claims(ledger, clock, claims)
+        row["bytes_a_call"] = (ledger_bytes(url) - before) / row["calls_a_claim"] / claims
         found = {"ledger": kind, "chunks": chunks, "ids": chunks * ids_per_chunk, **row}
         if beside:
             with _import(url, ledgers):
@@ -165,6 +167,7 @@ def run(
         "record_p50_ms": "record p50, ms",
         "p50_ms_a_call": "both p50, ms a call",
         "ms_a_call": "mean, ms a call",
+        "bytes_a_call": "bytes a call",
     }
     table("(f) a claim and a record against open chunks", rows, columns)
     if how.get("beside"):

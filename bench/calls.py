@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from bench import naive, official, raw
 from bench.house import KINDS, House, Ledgers, settings
-from bench.report import keep, say, table
+from bench.report import Table, keep, say, table
 from bench.server import Server
 from tests.support.stack import until
 
@@ -86,6 +86,7 @@ def measure(
 ) -> dict[str, Any]:
     """Measure all rows, print and keep them."""
     found = []
+    tables = []
     for latency_ms in latencies_ms:
         with Server(latency_ms=latency_ms) as server:
             found.append(
@@ -98,9 +99,9 @@ def measure(
                     seconds=seconds,
                 )
             )
-        _print(found[-1])
+        tables.append(_print(found[-1]))
     result = {"rate_per_second": RATE, "ids_per_chunk": IDS_PER_CHUNK, "latencies": found}
-    keep("calls", result)
+    keep("calls", result, *tables)
     return result
 
 
@@ -154,7 +155,7 @@ def _rows(
     }
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: dict[str, Any]) -> Table:
     title = f"(a) {found['latency_ms']} ms latency, {found['in_flight']} calls in flight"
     if not found["counts"]:
         title += f"; DOES NOT COUNT: the server alone gives less than {_LEAST_SERVER} x the client"
@@ -174,7 +175,7 @@ def _print(found: dict[str, Any]) -> None:
         "seconds": "looked at, s",
         "note": "",
     }
-    table(title, rows, columns)
+    return table(title, rows, columns)
 
 
 def main() -> None:

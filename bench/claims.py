@@ -169,12 +169,12 @@ def run(
         "ms_a_call": "mean, ms a call",
         "bytes_a_call": "bytes a call",
     }
-    table("(f) a claim and a record against open chunks", rows, columns)
+    tables = [table("(f) a claim and a record against open chunks", rows, columns)]
     if how.get("beside"):
         again = [row | row["beside_an_import"] for row in rows]
-        table("(f) the same beside an import", again, columns)
+        tables.append(table("(f) the same beside an import", again, columns))
     found = {"rows": rows}
-    keep("claims", found)
+    keep("claims", found, *tables)
     return found
 
 

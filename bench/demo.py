@@ -22,8 +22,8 @@ def run() -> dict[str, Any]:
         check=False,
     )
     row = {"seconds": time.monotonic() - began, "exit": done.returncode}
-    table("(g) make demo", [row], {"seconds": "seconds", "exit": "exit code"})
-    keep("demo", row)
+    shown = table("(g) make demo", [row], {"seconds": "seconds", "exit": "exit code"})
+    keep("demo", row, shown)
     return row
 
 

@@ -23,7 +23,7 @@ from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.house import House, Ledgers, settings
-from bench.report import keep, say, table
+from bench.report import Table, keep, say, table
 from bench.server import Server
 from ledger import Ledger
 from memos_api.simulator.process import worst_window
@@ -202,7 +202,7 @@ def _lose_broker(house: House) -> None:
     house.valkey.start()
 
 
-def show(found: dict[str, Any]) -> None:
+def show(found: dict[str, Any]) -> Table:
     """Print one run."""
     how = f"{len(found['trouble'])} troubles" if found["trouble"] else "undisturbed"
     columns = {
@@ -214,17 +214,18 @@ def show(found: dict[str, Any]) -> None:
         "longest_gap_s": "longest gap, s",
     }
     title = f"(b) departures at {found['latency_ms']:g} ms latency over {found['seconds']:g} s"
-    table(f"{title}, {how}", found["rows"], columns)
+    return table(f"{title}, {how}", found["rows"], columns)
 
 
 def run(ledgers: Ledgers, *, seconds: float, latency_ms: float = 200.0) -> dict[str, Any]:
     """Measure both, print and keep them."""
     found = {}
+    tables = []
     for name, trouble in (("calm", False), ("trouble", True)):
         found[name] = measure(ledgers, seconds=seconds, latency_ms=latency_ms, trouble=trouble)
-        show(found[name])
+        tables.append(show(found[name]))
         say(f"departures, {name}: {'kept' if found[name]['kept'] else 'NOT KEPT'}")
-    keep("departures", found)
+    keep("departures", found, *tables)
     return found
 
 

@@ -200,7 +200,7 @@ def run(
         "peak_mb": "peak MiB",
         "bytes_per_id": "bytes an id",
     }
-    table(f"(d) expunge import, {form}", rows, columns)
+    imports = table(f"(d) expunge import, {form}", rows, columns)
     calls = [beside(ledgers, rate=rate, seconds=seconds) for rate in RATES]
     columns = {
         "limit": "limit/s",
@@ -210,9 +210,11 @@ def run(
         "ids_per_s": "imported ids/s",
         "seconds": "looked at, s each",
     }
-    table(f"(d) calls during an import on SQLite, {_LATENCY_MS} ms, one process", calls, columns)
+    besides = table(
+        f"(d) calls during an import on SQLite, {_LATENCY_MS} ms, one process", calls, columns
+    )
     found = {"format": form, "rows": rows, "beside": calls}
-    keep("importing", found)
+    keep("importing", found, imports, besides)
     return found
 
 

@@ -60,9 +60,9 @@ def run(bulk: Sequence[int], *, purges: int) -> dict[str, Any]:
         "redis_kb": "Redis, KB",
         "seconds": "looked at, s",
     }
-    table(f"(c) wait of an urgent purge at {URGENT_RATE:g} calls/s, 20 ms", rows, columns)
+    shown = table(f"(c) wait of an urgent purge at {URGENT_RATE:g} calls/s, 20 ms", rows, columns)
     found = {"rate_per_second": URGENT_RATE, "rows": rows}
-    keep("urgent", found)
+    keep("urgent", found, shown)
     return found
 
 

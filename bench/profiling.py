@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from bench.calls import CHUNKS, IDS_PER_CHUNK, RATE, in_flight
 from bench.house import KINDS, Ledgers, settings
-from bench.report import keep, table
+from bench.report import Table, keep, table
 from bench.server import Server
 from ledger.settings import load_settings
 from worker.process import Process
@@ -112,16 +112,22 @@ def _group(file: str, name: str) -> str:
     return "other Python"
 
 
-def show(found: dict[str, Any], top: int) -> None:
+def show(found: dict[str, Any], top: int) -> list[Table]:
     """Print one profile."""
     how = f"{found['ledger']}, {found['latency_ms']:g} ms, {found['calls']:,} calls"
     cpu = found["cpu_s"] / found["seconds"]
+    tables = []
     for thread, shares in found["threads"].items():
         rows = [{"group": name, "share": share} for name, share in shares["groups"].items()]
         title = f"{how}; thread {thread}: {shares['cpu_s']:.1f} s CPU (process {cpu:.0%} of a core)"
-        table(title, rows[:top], {"group": "whose code", "share": "share of the thread's CPU"})
+        tables.append(
+            table(title, rows[:top], {"group": "whose code", "share": "share of the thread's CPU"})
+        )
         columns = {"function": "function", "calls": "calls", "own_s": "own CPU, s"}
-        table(f"{how}; dearest of thread {thread}", shares["functions"][:top], columns)
+        tables.append(
+            table(f"{how}; dearest of thread {thread}", shares["functions"][:top], columns)
+        )
+    return tables
 
 
 def main() -> None:
@@ -137,12 +143,13 @@ def main() -> None:
         print(json.dumps(inside(options.seconds)))
         return
     found = []
+    tables: list[Table] = []
     with Ledgers() as ledgers:
         for kind in options.ledger or KINDS:
             for latency_ms in options.latency_ms:
                 found.append(measure(ledgers, kind, latency_ms=latency_ms, seconds=options.seconds))
-                show(found[-1], options.top)
-    keep("profile", {"profiles": found})
+                tables += show(found[-1], options.top)
+    keep("profile", {"profiles": found}, *tables)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any, Final
 RESULTS: Final = Path(__file__).parent / "results"
 
 Row = Mapping[str, Any]
+Table = dict[str, Any]
 
 
 def say(line: str) -> None:
@@ -19,8 +20,8 @@ def say(line: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
-def table(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
-    """Print rows of one shape under a title.
+def table(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> Table:
+    """Print rows of one shape under a title, and give the table.
 
     Args:
         title: What it shows.
@@ -45,18 +46,25 @@ def table(title: str, rows: Sequence[Row], columns: Mapping[str, str]) -> None:
     for parts in cells:
         print(line(parts))
     sys.stdout.flush()
+    return {"title": title, "heads": heads, "numeric": numeric, "cells": cells}
 
 
-def keep(figure: str, found: Mapping[str, Any]) -> None:
-    """Write what a figure found to `bench/results/FIGURE.json`, with the machine and the moment."""
+def keep(figure: str, found: Mapping[str, Any], *tables: Table) -> None:
+    """Write what a figure found to `bench/results/FIGURE.json`, with the machine and the moment.
+
+    Args:
+        figure: Its name.
+        found: The figures.
+        tables: As they were printed, for `bench.publish`.
+    """
     RESULTS.mkdir(exist_ok=True)
     machine = {
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
+        "load": round(os.getloadavg()[0], 2),
     }
-    text = json.dumps({"machine": machine, **found}, indent=1)
+    text = json.dumps({"machine": machine, **found, "tables": tables}, indent=1)
     (RESULTS / f"{figure}.json").write_text(text + "\n")
 
 

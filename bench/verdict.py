@@ -217,8 +217,8 @@ def show() -> bool:
         "how": "over",
         "verdict": "verdict",
     }
-    table("Numbers to reach", rows, columns)
-    keep("verdict", {"rows": rows})
+    shown = table("Numbers to reach", rows, columns)
+    keep("verdict", {"rows": rows}, shown)
     return all(row["verdict"] == "pass" for row in rows)
 
 

@@ -18,6 +18,7 @@ from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import MemosClient
+from worker.appetite import Appetite
 from worker.clients import prepare
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
@@ -88,6 +89,7 @@ class Drain:
         self._policy = policy
         self._stop = stop
         self._punctual = Punctual()
+        self._appetite = Appetite(in_flight)
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
         self._watch = watch
@@ -114,7 +116,7 @@ class Drain:
                 if time.monotonic() >= end:
                     left = True
                     break
-                capacity = self._in_flight - len(self._calls)
+                capacity = self._capacity()
                 claim = await self._claim(capacity) if capacity > 0 else None
                 if claim is not None:
                     self._start(claim)
@@ -128,6 +130,7 @@ class Drain:
             for one in watching:
                 one.cancel()
             await writing
+            await self._pay()
         return left
 
     @property
@@ -136,16 +139,28 @@ class Drain:
 
     # -- claim ------------------------------------------------------------------------------------
 
+    def _capacity(self) -> int:
+        """Say how many calls to claim now; a few at a time would cost a transaction each."""
+        bound = self._appetite.now
+        room = min(self._in_flight - len(self._calls), bound - self._waiting)
+        return room if room >= max(1, min(bound, self._in_flight) // 4) else 0
+
     async def _claim(self, capacity: int) -> Claim | None:
         lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
         started = time.monotonic()
+        owed = self._punctual.take_owed()
+        confirmed = False
         try:
-            await self._make_up()
             claim = await self._in_thread(
                 lambda: self._ledger.claim(
-                    worker=self._worker, capacity=capacity, lead_s=lead_s, lease_s=self._lease_s
+                    worker=self._worker,
+                    capacity=capacity,
+                    lead_s=lead_s,
+                    lease_s=self._lease_s,
+                    owed=owed,
                 )
             )
+            confirmed = True
         except DiskError:
             raise  # this process must end; what is under way comes back when its lease lapses
         except SchemaError as error:
@@ -157,25 +172,29 @@ class Drain:
             # Nothing departs that the ledger did not confirm.
             _log.warning("claim_failed", error=error, cause=error.cause)
             return None
+        finally:
+            if not confirmed:
+                self._owe_again(owed)
         took = time.monotonic() - started
         self._claim_took_s += (took - self._claim_took_s) / 4
         self._punctual.learn(claim)
+        self._appetite.claimed(self._waiting + len(claim.tasks))
         self._watch.claimed(claim)
         return claim
 
-    async def _make_up(self) -> None:
-        """Move the next slots of accounts whose calls departed late."""
-        owed = self._punctual.take_owed()
-        try:
-            for account in list(owed):
+    def _owe_again(self, owed: Mapping[str, int]) -> None:
+        for account, ns in owed.items():
+            self._punctual.owe(account, ns)
+
+    async def _pay(self) -> None:
+        """Move the next slots of accounts whose last calls departed late, at the end."""
+        for account, ns in self._punctual.take_owed().items():
+            try:
                 await self._in_thread(
-                    lambda name=account: self._ledger.postpone(name, by_ns=owed[name])  # type: ignore[misc]
+                    lambda name=account, by_ns=ns: self._ledger.postpone(name, by_ns=by_ns)  # type: ignore[misc]
                 )
-                del owed[account]
-        finally:
-            # What the ledger did not confirm is still owed.
-            for account, ns in owed.items():
-                self._punctual.owe(account, ns)
+            except LedgerError as error:
+                _log.warning("postpone_failed", error=error, cause=error.cause)
 
     def _start(self, claim: Claim) -> None:
         for task in claim.tasks:
@@ -191,9 +210,12 @@ class Drain:
 
     async def _nap(self, claim: Claim | None) -> None:
         """Sleep until a further claim makes sense."""
-        if claim is None and self._calls:
+        if claim is None and self._calls and not self._waiting:
             # As many calls are under way as may be (or the ledger is away): one has to end first.
             await asyncio.wait(self._calls, timeout=_NAP_S, return_when=asyncio.FIRST_COMPLETED)
+            return
+        if claim is None and self._waiting:
+            await asyncio.sleep(_LEAST_NAP_S)
             return
         seconds = _NAP_S
         if claim is not None:
@@ -250,7 +272,9 @@ class Drain:
         """Say why a call must not depart now, or None when it may."""
         if self._stopping:
             return "stopping"
-        if time.monotonic_ns() - slot_ns > TOO_LATE_NS:
+        late_ns = time.monotonic_ns() - slot_ns
+        self._appetite.departed(late_ns)
+        if late_ns > TOO_LATE_NS:
             return "slot_missed"
         if self._halts.hold(task, claimed_mono_ns=claim.mono_ns):
             return "halted"

@@ -2,33 +2,36 @@
 
 Slots are spaced by the account's limit, and a process may be slower than that. What it claimed then
 departs ever later, until it departs not at all and is claimed again: all work and no progress. So
-what is claimed ahead gets less when departures come late, and more when all were on time.
+what is claimed ahead gets less when slots are missed, and more when none was.
 """
 
 from typing import Final
 
-__all__ = ["Appetite"]
+__all__ = ["LEAST", "Appetite"]
 
+LEAST: Final = 8
 _FIRST: Final = 32
-# Half of what a departure may be late at all (`worker.punctual.TOO_LATE_NS`).
-_LATE_NS: Final = 10_000_000
-_ON_TIME_NS: Final = 4_000_000
+# One miss in five costs little: it is claimed again with the next. A busy machine misses some
+# whatever the bound is, so only more than that is a reason to take less.
+_TOO_MANY: Final = 0.2
 _SHRINK: Final = 0.7
 _GROW: Final = 1.25
 
 
 class Appetite:
-    """The bound on claimed calls that have not departed yet; at least 1.
+    """The bound on claimed calls that have not come to their slots yet.
 
     Args:
-        most: It never goes beyond this.
+        most: It never goes beyond this; nor below the lesser of this and 8.
     """
 
     def __init__(self, most: int) -> None:
         """Start with a few."""
         self._most = most
+        self._least = min(most, LEAST)
         self._now = float(min(most, _FIRST))
-        self._latest_ns = 0
+        self._missed = 0
+        self._met = 0
         self._reached = False
 
     @property
@@ -36,16 +39,18 @@ class Appetite:
         """The bound as it is."""
         return int(self._now)
 
-    def departed(self, late_ns: int) -> None:
-        """Note how late a call came to its slot, whether it departed or not."""
-        self._latest_ns = max(self._latest_ns, late_ns)
+    def came(self, *, missed: bool) -> None:
+        """Note that a call came to its slot, or missed it."""
+        self._missed += missed
+        self._met += not missed
 
     def claimed(self, waiting: int) -> None:
-        """Learn from what departed since the last claim; `waiting` calls have not departed now."""
-        if self._latest_ns > _LATE_NS:
-            self._now = max(1.0, self._now * _SHRINK)
-        elif self._reached and self._latest_ns < _ON_TIME_NS:
+        """Learn from what came since the last claim; `waiting` calls have not come yet now."""
+        came = self._missed + self._met
+        if self._missed > _TOO_MANY * came:
+            self._now = max(float(self._least), self._now * _SHRINK)
+        elif came and not self._missed and self._reached:
             self._now = min(float(self._most), self._now * _GROW + 1)
-        self._latest_ns = 0
+        self._missed = self._met = 0
         # A bound that nothing comes up to is not known to be too low.
         self._reached = waiting >= self.now

@@ -272,9 +272,9 @@ class Drain:
         """Say why a call must not depart now, or None when it may."""
         if self._stopping:
             return "stopping"
-        late_ns = time.monotonic_ns() - slot_ns
-        self._appetite.departed(late_ns)
-        if late_ns > TOO_LATE_NS:
+        missed = time.monotonic_ns() - slot_ns > TOO_LATE_NS
+        self._appetite.came(missed=missed)
+        if missed:
             return "slot_missed"
         if self._halts.hold(task, claimed_mono_ns=claim.mono_ns):
             return "halted"

@@ -8,13 +8,12 @@ account's row is locked, chunks are taken with SKIP LOCKED, and each carries a f
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Row, Table, bindparam, insert, update
 
 from ledger.checks import OrderCheck, bury_tampered
-from ledger.claimed import intent_digest, task_of
+from ledger.claimed import call_of, intent_digest, task_of
 from ledger.clock import wall_us
 from ledger.crash_points import reached
 from ledger.engine import Database
@@ -282,9 +281,10 @@ class _Claiming:
                 place=len(self._tasks) + len(taken),
                 slot_ns=slot,
                 now_ns=self._now,
+                strikes=of.strikes,
+                trial=row.project in broken and _is_patient(row, broken[row.project]),
             )
-            trial = row.project in broken and self._is_patient(task, broken[row.project])
-            taken.append(replace(task, strikes=of.strikes, trial=trial))
+            taken.append(task)
         if not taken:
             return
         until = self._now + self._lease_ns
@@ -327,10 +327,10 @@ class _Claiming:
         )
         self._tasks.extend(taken)
 
-    @staticmethod
-    def _is_patient(task: Task, failures: int) -> bool:
-        """Say whether an outage is so young that failing in it uses up no attempt."""
-        return failures - TRIPS < PATIENCE[task.call]
+
+def _is_patient(row: Row[Any], failures: int) -> bool:
+    """Say whether an outage is so young that failing in it uses up no attempt."""
+    return failures - TRIPS < PATIENCE[call_of(row)]
 
 
 def _keep_one_each(lines: Sequence[list[Row[Any]]], projects: Collection[str]) -> None:

@@ -68,6 +68,21 @@ class Item:
     owned: bool | None
     created_us: int | None
 
+    def both(self, other: Item | None) -> Item:
+        """Give what is to be feared of an id that a list shows twice, and differently.
+
+        It is of whoever was asked about if either says so, and it was there before if either does.
+        """
+        if other is None:
+            return self
+        said = (self.owned, other.owned)
+        made = (self.created_us, other.created_us)
+        return Item(
+            id=self.id,
+            owned=True if True in said else None if None in said else False,
+            created_us=None if None in made else min(one for one in made if one is not None),
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
@@ -134,11 +149,12 @@ def listing_from(
                 return None
             ids.add(memory_id)
             if item.get("status") != "deleted":
-                items[memory_id] = Item(
+                found = Item(
                     id=memory_id,
                     owned=owned_by(item, owner),
                     created_us=created_us(item),
                 )
+                items[memory_id] = found.both(items.get(memory_id))
     return Listing(
         items=tuple(items.values()), ids=frozenset(ids), unchecked=tuple(unchecked), full=full
     )

@@ -187,7 +187,7 @@ def _listing(document: dict[str, object] | None, call: Call) -> Listing | None:
                 ids.add(memory_id)
                 item = _item(memory, memory_id, call.owner)
                 if item is not None:
-                    items[memory_id] = item
+                    items[memory_id] = item.both(items.get(memory_id))
     return Listing(items=tuple(items.values()), ids=frozenset(ids), unchecked=tuple(unchecked))
 
 

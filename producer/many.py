@@ -26,6 +26,7 @@ class SmallRequest:
         submitted_at: As there.
         due_at: As there.
         not_before: As there.
+        include_later: As in `Producer.purge_user`.
         principal: Who hands it in: a short code, at most 64 letters, digits and `._:-`.
         traceparent: W3C trace context of the sender; kept beside the request.
     """
@@ -41,6 +42,7 @@ class SmallRequest:
     submitted_at: datetime | None = None
     due_at: datetime | None = None
     not_before: datetime | None = None
+    include_later: bool = False
     principal: str = "local"
     traceparent: str | None = None
 

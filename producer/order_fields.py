@@ -2,8 +2,9 @@
 
 Exactly one of `memory_ids`, `user_id` and `agent_id`. May be added: `user` (whose the memory ids
 are), `lane`, `verify`, `reason`, `submitted_at`, `due_at` and `not_before` (ISO 8601 with a time
-zone), and what the caller allows besides. Any other key, a key that comes twice, or null where text
-belongs is refused: of an order that is not understood in full, nothing is carried out.
+zone), `include_later` (true or false, of a purge), and what the caller allows besides. Any other
+key, a key that comes twice, or null where text belongs is refused: of an order that is not
+understood in full, nothing is carried out.
 """
 
 import json
@@ -20,15 +21,15 @@ __all__ = ["OrderFields", "parse_object", "parse_order", "parse_time"]
 _KINDS: Final = {"memory_ids": Kind.MEMORIES, "user_id": Kind.USER, "agent_id": Kind.AGENT}
 _TEXTS: Final = ("verify", "reason")
 _TIMES: Final = ("submitted_at", "due_at", "not_before")
-_ALWAYS: Final = frozenset([*_KINDS, *_TEXTS, *_TIMES, "user", "lane"])
+_ALWAYS: Final = frozenset([*_KINDS, *_TEXTS, *_TIMES, "user", "lane", "include_later"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFields:
     """What one order says; `subject` is whom a purge is about, or whose the ids are.
 
-    `terms` holds what it says of lane, verify, reason, submitted_at, due_at, not_before, and of the
-    caller's own keys, by these names.
+    `terms` holds what it says of lane, verify, reason, submitted_at, due_at, not_before,
+    include_later, and of the caller's own keys, by these names.
     """
 
     kind: Kind
@@ -87,6 +88,9 @@ def parse_order(given: dict[str, Any], *, more: tuple[str, ...] = ()) -> OrderFi
         ids = _ids(given["memory_ids"])
         if "user" in given:
             subject = check_subject(given["user"], where="user")
+        if "include_later" in given:
+            msg = "include_later is for purges; memory_ids are these and no later ones."
+            raise RequestError(msg)
     else:
         if "user" in given:
             msg = "user says whose memory_ids they are; a purge has user_id or agent_id alone."
@@ -148,6 +152,11 @@ def _terms(given: dict[str, Any], *, texts: tuple[str, ...]) -> dict[str, Any]:
             msg = f"lane is none of {', '.join(Lane)}."
             raise RequestError(msg)
         terms["lane"] = Lane(given["lane"])
+    if "include_later" in given:
+        if not isinstance(given["include_later"], bool):
+            msg = "include_later is neither true nor false."
+            raise RequestError(msg)
+        terms["include_later"] = given["include_later"]
     for name in _TIMES:
         if name in given:
             terms[name] = parse_time(given[name], where=name)

@@ -311,6 +311,7 @@ class Producer:
                     submitted_at=each.submitted_at,
                     due_at=each.due_at,
                     not_before=each.not_before,
+                    include_later=each.include_later,
                     principal=each.principal,
                     traceparent=each.traceparent,
                 )

@@ -30,17 +30,32 @@ def doctor(
     secrets_dir: Path | None = typer.Option(
         None, envvar="EXPUNGE_SECRETS_DIR", help="Whose files' modes are looked at."
     ),
+    memory_id: str | None = typer.Option(
+        None, help="One that is there now (@FILE or -): shows that MemOS's reads find things."
+    ),
+    project: str = typer.Option("default", help="Whose --memory-id is."),
 ) -> None:
     """Check settings, keys, ledger, Redis, workers, streams and MemOS, and say how to mend them.
 
-    A line each: ok, warn or fail. Changes nothing, deletes nothing; MemOS gets one harmless read a
-    project, which takes a slot of the account's rate like any other call. Exits with 1 when
+    A line each: ok, warn or fail. Changes nothing, deletes nothing; MemOS gets a few harmless reads
+    a project, which take slots of the account's rate like any other call. Exits with 1 when
     something fails.
     """
-    from expunge.cli.values import operator  # noqa: PLC0415
+    from expunge.cli.values import one_value, operator  # noqa: PLC0415
     from expunge.doctor import Grade, examine  # noqa: PLC0415
+    from ledger.errors import RequestError  # noqa: PLC0415
+    from ledger.ids import check_memory_id  # noqa: PLC0415
 
-    findings = list(examine(offline=offline, principal=operator(), secrets_dir=secrets_dir))
+    there = None
+    if memory_id is not None:
+        if offline:
+            msg = "--memory-id is read at MemOS; leave out --offline."
+            raise RequestError(msg)
+        found = one_value(memory_id, option="--memory-id")
+        there = (project, check_memory_id(found, where="--memory-id"))
+    findings = list(
+        examine(offline=offline, principal=operator(), secrets_dir=secrets_dir, there=there)
+    )
     fails = any(one.grade is Grade.FAIL for one in findings)
     if output is Output.TABLE:
         for line in _lines(findings):

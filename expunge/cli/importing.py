@@ -73,6 +73,11 @@ def import_(  # noqa: PLR0917 - typer makes options of them, which are named
     submitted_at: str | None = typer.Option(None, help="When the person asked, with time zone."),
     due: str | None = typer.Option(None, help="When it must be done; a moment with time zone."),
     not_before: str | None = typer.Option(None, help="No call before this moment."),
+    include_later: bool = typer.Option(
+        False,
+        "--include-later",
+        help="Of purges: what appears before the read-back goes too, else it is counted and left.",
+    ),
     output: OutputOption = Output.TABLE,
 ) -> None:
     """Hand in a file: one request, one a user (mapped user_id, --kind), or one a line (JSONL).
@@ -95,6 +100,7 @@ def import_(  # noqa: PLR0917 - typer makes options of them, which are named
         submitted_at=moment(submitted_at, option="--submitted-at"),
         due_at=moment(due, option="--due"),
         not_before=moment(not_before, option="--not-before"),
+        include_later=include_later,
     )
     columns = files.parse_map(map_ or [])
     chosen = one_of(files.Format, format_, option="--format") or files.format_by_suffix(file)

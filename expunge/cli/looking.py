@@ -1,6 +1,8 @@
 """`expunge status` and `expunge list`: how far requests are."""
 
 import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -8,6 +10,10 @@ from expunge.cli.output import Output, OutputOption
 from expunge.cli.pausing import warn_of_pauses
 from expunge.cli.views import find_views, show_views
 from expunge.exit_codes import EXIT_PARTLY
+
+if TYPE_CHECKING:
+    from ledger import Ledger
+    from ledger.model import RequestView
 
 __all__ = ["add_to"]
 
@@ -37,6 +43,7 @@ def status(
     with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as ledger:
         views = find_views(ledger, wanted)
         warn_of_pauses(ledger)
+        _warn_of_dead(ledger, views)
     show_views(views, output=output, single=single)
     if missing := len(wanted) - len(views):
         typer.echo(f"{missing:,} of {len(wanted):,} requests are not in this ledger.", err=True)
@@ -87,5 +94,23 @@ def list_(
     if len(views) > most:
         typer.echo(
             f"These are the newest {most:,} of {number:,}; `--limit` shows more, and `-o id` all.",
+            err=True,
+        )
+
+
+def _warn_of_dead(ledger: "Ledger", views: "Sequence[RequestView]") -> None:
+    """Say on stderr which of the requests have work that was given up, and what to do about it."""
+    from ledger.filters import parse_filter  # noqa: PLC0415
+
+    some = [view.id for view in views[:_MOST_SHOWN]]
+    if not some:
+        return
+    letters = ledger.dead_letters(filter=parse_filter(f"id:{','.join(some)}"), limit=len(some))
+    for request_id in dict.fromkeys(one.id for one in letters):
+        own = [one for one in letters if one.id == request_id]
+        reasons = ", ".join(f"{one.chunks:,} {one.reason}" for one in own)
+        typer.echo(
+            f"{request_id}: given up after all attempts: {reasons}. See `expunge dead show "
+            f"{request_id}`; once it is mended, `expunge dead redrive {request_id}`.",
             err=True,
         )

@@ -1,6 +1,7 @@
 """Harmless reads of each project: is its key taken, which MemOS is there, and can it prove absence?
 
-They list the memories of a user who cannot exist, and read an id that cannot. Each takes a slot of
+They list the memories of a user who cannot exist, and read an id that cannot; where somebody names
+a memory that is there, that one too, for a MemOS that never finds anything. Each takes a slot of
 the account in the ledger, is recorded before it leaves, and is given up when its slot was missed.
 """
 
@@ -19,7 +20,7 @@ from ledger.probes import ProbeRefused
 from ledger.projects import Dialect, Project
 from memos_api import Answer, MemosClient, Outcome, Owner, Sight
 
-__all__ = ["check_refusal", "check_reply", "probe_project"]
+__all__ = ["check_refusal", "check_reply", "check_there", "probe_project"]
 
 _WELL: Final = frozenset({Outcome.ACKNOWLEDGED, Outcome.NOT_FOUND})
 # The Cloud's answer for a path that it does not have.
@@ -45,17 +46,20 @@ def probe_project(
     project: Project,
     *,
     principal: str,
+    there: str | None = None,
     client: Callable[[Project], MemosClient] | None = None,
 ) -> Finding:
     """Make the calls, when they may be made, and say what they brought; takes 20 s at most.
 
     First the list of nobody. If something else than MemOS seems to answer, the same in the other
-    dialect; if all is well, a read of an id that cannot exist, where reads by id count.
+    dialect; if all is well, a read of an id that cannot exist, where reads by id count, and of the
+    one that is there.
 
     Args:
         ledger: Which gives the slots and keeps the record.
         project: With a key.
         principal: Who asks, for the record.
+        there: A memory id that somebody knows to be there; None looks for none.
         client: Makes the client; None makes the usual one.
 
     Raises:
@@ -71,9 +75,13 @@ def probe_project(
         if isinstance(other, Answer) and other.outcome in _WELL:
             return _other_answers(project)
     if found.outcome in _WELL and project.dialect is Dialect.CLOUD:
-        read = asyncio.run(_read(ledger, project, principal=principal, opened=opened))
-        if read is not Sight.ABSENT:
+        nothing = f"expunge-doctor-{secrets.token_hex(16)}"
+        read = asyncio.run(_read(ledger, project, nothing, principal=principal, opened=opened))
+        if read is not Sight.ABSENT and not isinstance(read, ProbeRefused):
             return _reads_prove_nothing(project.name)
+    if found.outcome in _WELL and there is not None:
+        read = asyncio.run(_read(ledger, project, there, principal=principal, opened=opened))
+        return check_there(project.name, read)
     return check_reply(project.name, found)
 
 
@@ -88,12 +96,17 @@ async def _look(
 
 
 async def _read(
-    ledger: Ledger, project: Project, *, principal: str, opened: Callable[[Project], MemosClient]
-) -> Sight | None:
+    ledger: Ledger,
+    project: Project,
+    memory_id: str,
+    *,
+    principal: str,
+    opened: Callable[[Project], MemosClient],
+) -> Sight | ProbeRefused | None:
     async with opened(project) as client:
-        call = client.dialect.read(f"expunge-doctor-{secrets.token_hex(16)}")
+        call = client.dialect.read(memory_id)
         found = await probe(ledger, client, call, project=project.name, principal=principal)
-    return Sight.ABSENT if isinstance(found, ProbeRefused) else found.sight
+    return found if isinstance(found, ProbeRefused) else found.sight
 
 
 def _in_other_dialect(project: Project) -> Project:
@@ -127,6 +140,28 @@ def _reads_prove_nothing(name: str) -> Finding:
         "MemOS answers, but does not say of an id that cannot exist that it is not there: what is "
         "read back by id would stay unverifiable.",
         fix="Name the user with the ids (--user), so that the user's list is read instead.",
+    )
+
+
+def check_there(name: str, read: Sight | ProbeRefused | None) -> Finding:
+    """Say what it means how a memory was read that is there."""
+    check = f"memos {name}"
+    if isinstance(read, ProbeRefused):
+        return check_refusal(name, read)
+    if read is Sight.PRESENT:
+        return ok(check, "MemOS answers, takes the key, and shows the memory that is there.")
+    if read is Sight.ABSENT:
+        return fail(
+            check,
+            "MemOS says of the memory that should be there that it is not: unless it is gone, or "
+            "another project's, reads by id prove nothing there.",
+            fix="Make sure of the id. If it is right, name the user with the ids (--user), so that "
+            "the user's list is read instead.",
+        )
+    return warn(
+        check,
+        "MemOS answers, but not whether the memory that should be there is there.",
+        fix="Run `expunge doctor` again.",
     )
 
 

@@ -55,13 +55,20 @@ _PATIENCE_S: Final = 5.0
 _PROBE_S: Final = 20.0
 
 
-def examine(*, offline: bool, principal: str, secrets_dir: Path | None = None) -> Iterator[Finding]:
+def examine(
+    *,
+    offline: bool,
+    principal: str,
+    secrets_dir: Path | None = None,
+    there: tuple[str, str] | None = None,
+) -> Iterator[Finding]:
     """Look at one thing after the other; what cannot be looked at without another is left out.
 
     Args:
         offline: Do not call MemOS.
         principal: Who asks, for the record of those calls.
         secrets_dir: The directory of EXPUNGE_SECRETS_DIR.
+        there: A project, and the id of a memory that somebody knows to be there.
     """
     try:
         settings = load_settings()
@@ -87,7 +94,7 @@ def examine(*, offline: bool, principal: str, secrets_dir: Path | None = None) -
         yield from check_standstills(fact.pauses)
         yield from check_requests(fact)
     if facts:
-        yield from _memos(settings, offline=offline, principal=principal)
+        yield from _memos(settings, offline=offline, principal=principal, there=there)
 
 
 def _guarded(
@@ -160,7 +167,9 @@ def _redis(settings: Settings) -> Iterator[Finding]:
             yield unreachable(setting, error)
 
 
-def _memos(settings: Settings, *, offline: bool, principal: str) -> Iterator[Finding]:
+def _memos(
+    settings: Settings, *, offline: bool, principal: str, there: tuple[str, str] | None
+) -> Iterator[Finding]:
     tried = []
     for project in settings.projects.values():
         if project.api_key is None:
@@ -177,15 +186,18 @@ def _memos(settings: Settings, *, offline: bool, principal: str) -> Iterator[Fin
     for project in tried:
         yield from _guarded(
             f"memos {project.name}",
-            partial(_probe, settings, project, principal),
+            partial(_probe, settings, project, principal, there),
             seconds=_PROBE_S,
         )
 
 
-def _probe(settings: Settings, project: Project, principal: str) -> list[Finding]:
+def _probe(
+    settings: Settings, project: Project, principal: str, there: tuple[str, str] | None
+) -> list[Finding]:
+    known = there[1] if there is not None and there[0] == project.name else None
     with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as ledger:
         ledger.register(
             projects={name: one.account for name, one in settings.projects.items()},
             rates={name: one.rate_per_second for name, one in settings.accounts.items()},
         )
-        return [probe_project(ledger, project, principal=principal)]
+        return [probe_project(ledger, project, principal=principal, there=known)]

@@ -274,7 +274,8 @@ def import_digest(source: Source, *, layout: Layout, terms: Terms, macs: Macs) -
         "terms": {
             name: value.astimezone(UTC).isoformat() if isinstance(value, datetime) else value
             for name, value in asdict(terms).items()
-            if name != "idempotency_key"
+            # As it was named before there was an include_later.
+            if name != "idempotency_key" and not (name == "include_later" and not value)
         },
     }
     return macs.reference("import", canonical(asked).decode())

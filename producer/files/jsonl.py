@@ -27,7 +27,7 @@ class RequestRow:
     """One request as its line orders it; `subject` is whom a purge is about, or whose the ids are.
 
     `terms` holds what the line says of project, lane, verify, reason, idempotency_key,
-    submitted_at, due_at and not_before, by these names.
+    submitted_at, due_at, not_before and include_later, by these names.
     """
 
     line: int

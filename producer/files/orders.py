@@ -50,6 +50,12 @@ def check_together(layout: Layout, terms: Terms) -> None:
         RequestError: They do.
     """
     layout.check()
+    if terms.include_later and layout.format is Format.JSONL:
+        msg = "In JSONL each purge says include_later for itself; leave it out for the whole file."
+        raise RequestError(msg)
+    if terms.include_later and layout.orders is Kind.MEMORIES:
+        msg = "include_later is for purges; a file of memory ids orders these and no later ones."
+        raise RequestError(msg)
     if terms.user_id is None:
         return
     if layout.format is Format.JSONL:

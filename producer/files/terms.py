@@ -25,9 +25,10 @@ _NO_KEYS: Final = Keys(order=bytes(32), pseudonym=bytes(32))
 class Terms:
     """What holds for the whole file; a JSONL line may say otherwise for itself.
 
-    Attributes are those of `Producer.delete_memories`. Under an idempotency key, the request of a
-    plain or CSV file has that key; where each user or agent has a request, it has one derived from
-    key and name; a JSONL line without a key of its own has `KEY:LINE`.
+    Attributes are those of `Producer.delete_memories`, and `include_later` of `purge_user`. Under
+    an idempotency key, the request of a plain or CSV file has that key; where each user or agent
+    has a request, it has one derived from key and name; a JSONL line without a key of its own has
+    `KEY:LINE`.
     """
 
     project: str = "default"
@@ -39,11 +40,14 @@ class Terms:
     submitted_at: datetime | None = None
     due_at: datetime | None = None
     not_before: datetime | None = None
+    include_later: bool = False
 
     def shared(self) -> dict[str, Any]:
-        """Give all but the user by name, as `Producer` takes them."""
+        """Give all but the user by name, as `Producer` takes them; `include_later` if it is so."""
         given = asdict(self)
         del given["user_id"]
+        if not self.include_later:  # what deletes by id has no such thing
+            del given["include_later"]
         return given
 
 

@@ -53,8 +53,9 @@ def as_user(stack, rights):
 def assert_work_goes_on_and_little_is_said(
     stack, worker, fault_report, *, reason, event="bell_not_rung"
 ):
+    drained = drained_by(stack, "steward")
     order(stack, seed=1, chunks=RATE * 8)
-    wait_for_drains(stack, "steward", more=RATE * 4, seconds=LONG_S)
+    wait_for_drains(stack, "steward", more=RATE * 4, seconds=LONG_S, before=drained)
     told = until(lambda: events(worker, event), seconds=LONG_S, why="a word of it")
     settle(stack, fault_report)
     assert {line["reason"] for line in told} == {reason}
@@ -93,8 +94,9 @@ def test_a_right_that_is_taken_away_and_given_back_needs_no_restart(stack, fault
     worker = stack.start_worker(EXPUNGE_REDIS_URL=as_user(stack, "~* &* +@all"))
     run_to_the_end(stack, seed=2)
     as_user(stack, "-brpop")
+    drained = drained_by(stack, "steward")
     order(stack, seed=3, chunks=RATE * 12)
-    wait_for_drains(stack, "steward", more=20, seconds=LONG_S)
+    wait_for_drains(stack, "steward", more=20, seconds=LONG_S, before=drained)
 
     as_user(stack, "+brpop")
 

@@ -91,6 +91,16 @@ def test_the_list_has_a_line_for_each_request_and_reason(expunge, dead):
     assert expunge("dead", "list", "dead:maybe").exit_code == 2
 
 
+def test_the_status_of_what_was_given_up_says_why_and_what_to_do(expunge, dead):
+    request_id = dead()
+    told = expunge("status", request_id).stderr
+    assert "1 http_503" in told
+    assert f"`expunge dead show {request_id}`" in told
+    assert f"`expunge dead redrive {request_id}`" in told
+    expunge("dead", "discard", request_id, *WHY, "--yes")
+    assert expunge("status", request_id).stderr == ""
+
+
 def test_no_list_and_no_chunk_shows_an_id(expunge, dead):
     request_id = dead()
     dead("--user-id", "u-1")

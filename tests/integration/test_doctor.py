@@ -376,3 +376,19 @@ def test_reads_by_id_that_cannot_say_absent_are_told_of(home, memos):
         ledger.register(projects={"default": "default"}, rates={"default": 50.0})
         found = probe_project(ledger, home.projects["default"], principal="ops")
     assert (found.grade, "stay unverifiable" in found.says) == (Grade.WARN, True)
+
+
+@pytest.mark.parametrize(
+    ("lies", "grade", "told"),
+    [
+        ((), Grade.OK, "shows the memory that is there"),
+        (("by_id_blind",), Grade.FAIL, "prove nothing"),
+    ],
+)
+def test_a_memory_that_is_there_shows_whether_reads_find_anything(home, memos, lies, grade, told):
+    there = memos.control.seed(users=1, memories=1).memory_ids[0]
+    memos.control.set_lies(*lies)
+    found = findings(offline=False, there=("default", there))["memos default"]
+    assert (found.grade, told in found.says) == (grade, True)
+    assert there not in found.says + str(found.fix)
+    assert there not in "".join(map(json.dumps, events(home)))

@@ -78,9 +78,11 @@ def drained_by(stack: Stack, role: str) -> int:
     return int(count)
 
 
-def wait_for_drains(stack: Stack, role: str, *, more: int, seconds: float) -> None:
-    """Wait until *role* has claimed so many calls more than now."""
-    before = drained_by(stack, role)
+def wait_for_drains(
+    stack: Stack, role: str, *, more: int, seconds: float, before: int | None = None
+) -> None:
+    """Wait until *role* has claimed so many calls more than *before*, by default than now."""
+    before = drained_by(stack, role) if before is None else before
     until(
         lambda: drained_by(stack, role) >= before + more,
         seconds=seconds,

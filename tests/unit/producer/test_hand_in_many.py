@@ -84,6 +84,12 @@ def test_the_projects_lane_and_read_back_hold_as_they_do_for_one(producer):
     assert (view.project, view.lane, view.verify) == ("crm", Lane.BULK, "sample:7")
 
 
+def test_what_comes_later_is_asked_for_of_a_purge_alone(producer):
+    answers = producer.hand_in_many([purge(include_later=True), batch("m", include_later=True)])
+    assert producer.status(answers[0].id).include_later is True
+    assert "purge" in str(answers[1])
+
+
 def test_nothing_new_rings_no_bell(producer, bell):
     producer.hand_in_many([purge(idempotency_key="k")])
     producer.hand_in_many([purge(idempotency_key="k"), batch("")])

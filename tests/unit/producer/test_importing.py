@@ -248,6 +248,27 @@ def test_with_kind_user_each_user_is_purged_once(producer, settings, text, found
     assert len(receipts) == 2
 
 
+_LATER = "SELECT subject, include_later FROM request ORDER BY created_at, subject"
+
+
+def test_what_comes_later_goes_too_where_the_file_or_its_line_says_so(producer, settings):
+    take(producer, "u\nv\n", kind=Kind.USER, terms={"include_later": True})
+    lines = '{"user_id": "w", "include_later": true}\n{"user_id": "x", "include_later": false}\n'
+    take(producer, lines, Format.JSONL)
+    assert in_ledger(settings, _LATER) == [("u", 1), ("v", 1), ("w", 1), ("x", 0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("a\n", Format.PLAIN), ('{"user_id": "u"}', Format.JSONL)]
+)
+def test_a_file_that_orders_no_purges_itself_cannot_include_what_comes_later(
+    producer, settings, text, found
+):
+    with pytest.raises(RequestError, match="include_later"):
+        take(producer, text, found, terms={"include_later": True})
+    assert in_ledger(settings) == []
+
+
 def test_with_kind_agent_each_agent_is_purged_and_no_user(producer, settings):
     text = "user_id,agent_id\nu,a\nv,b\n"
     take(producer, text, Format.CSV, kind=Kind.AGENT)

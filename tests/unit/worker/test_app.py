@@ -134,7 +134,7 @@ def test_what_is_published_is_the_bare_task(app, valkey):
     assert len(message) < 1_500
 
 
-@pytest.mark.parametrize(("how", "seconds"), [("gone", 0.3), ("frozen", 2)])
+@pytest.mark.parametrize(("how", "seconds"), [("gone", 1), ("frozen", 5)])
 def test_a_broker_that_is_not_there_costs_the_steward_little_time(app, make_valkey, how, seconds):
     server = make_valkey()
     app.conf.update(celery_settings(server.url, socket_timeout_s=1.0))

@@ -55,7 +55,7 @@ def test_nothing_to_do_ends_it_at_once():
 
     assert run(make_drain(one_account(0), {ONE: FakeClient()})) is False
 
-    assert time.monotonic() - started < 0.2
+    assert time.monotonic() - started < 2
 
 
 def test_work_that_is_due_soon_is_waited_for():
@@ -80,7 +80,7 @@ def test_work_that_is_due_much_later_is_left_to_the_steward():
 
     run(make_drain(ledger, {ONE: client}), budget_s=30)
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10  # of the 30 it has, and the 60 it would take
     assert ledger.done == set()
     assert ledger.leased == set()
 
@@ -92,7 +92,7 @@ def test_the_budget_ends_it_with_work_left_and_nothing_under_way():
     left = run(make_drain(ledger, {ONE: client}), budget_s=0.5)
 
     assert left is True
-    assert time.monotonic() - started < 0.5 + 0.25 + 0.32 + 0.1 + 0.2
+    assert time.monotonic() - started < 5  # of the 100 that all would take
     assert ledger.leased == set()
     assert len(ledger.done) == len(client.departures) > 20
 
@@ -202,8 +202,9 @@ def test_a_slow_account_does_not_hold_up_a_fast_one():
 
     run(make_drain(ledger, clients))
 
-    moments = [moment for moment, _ in clients["fast"].departures]
-    assert 199 / (moments[-1] - moments[0]) > 0.7 * 100
+    last_slow, _ = clients["slow"].departures[-1]
+    meanwhile = sum(moment < last_slow for moment, _ in clients["fast"].departures)
+    assert meanwhile > 100  # 200 in the two seconds that five slow ones take; in turns, 5
     assert len(ledger.done) == 205
 
 
@@ -248,7 +249,7 @@ def test_a_ledger_of_another_release_is_claimed_from_no_more_and_outcomes_are_st
     left = run(make_drain(ledger, {ONE: client}), budget_s=20)
 
     assert left is False  # nobody rings for it
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 10  # of the 20 it has
     assert ledger.claims == 3
     assert ledger.leased == set()
     assert len(ledger.done) == len(client.departures) > 0
@@ -262,7 +263,7 @@ def test_outcomes_that_cannot_be_recorded_are_given_up_with_their_leases():
     run(make_drain(ledger, {ONE: FakeClient()}, lease_s=0.5), budget_s=1)
 
     assert len(ledger.leased) == 3  # others take it once the leases are over
-    assert time.monotonic() - started < 4
+    assert time.monotonic() - started < 20
 
 
 def test_an_error_of_the_recording_itself_ends_the_drain():
@@ -293,7 +294,7 @@ def test_the_stop_flag_ends_it_and_gives_back_what_has_not_departed():
     assert stop.fd is not None
     os.close(stop.fd)
 
-    assert took_s < 1
+    assert took_s < 5  # of the 200 that all would take
     assert ledger.leased == set()
     assert "stopping" in unsent(ledger)
     assert len(ledger.done) == len(client.departures)  # what was under way ended well

@@ -150,7 +150,6 @@ class Drain:
 
     async def _claim(self, capacity: int) -> Claim | None:
         lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
-        started = time.monotonic()
         owed = self._punctual.take_owed()
         confirmed = False
         try:
@@ -178,8 +177,9 @@ class Drain:
         finally:
             if not confirmed:
                 self._owe_again(owed)
-        took = time.monotonic() - started
-        self._claim_took_s += (took - self._claim_took_s) / 4
+        # From the moment that slots are counted from, not from the wait for the thread.
+        took_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
+        self._claim_took_s += (took_s - self._claim_took_s) / 4
         self._punctual.learn(claim)
         self._appetite.claimed(self._waiting + len(claim.tasks))
         self._watch.claimed(claim)

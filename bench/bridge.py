@@ -1,6 +1,6 @@
 """Measure how many queue messages a second become committed requests.
 
-    python bench/bridge.py [--messages 20000] [--ledger-url postgresql://user@host/empty]
+    python -m bench.bridge [--messages 20000] [--ledger-url postgresql://user@host/empty]
 
 Starts a Valkey of its own, fills a stream, and runs one bridge in this process until all are in the
 ledger, from reading to confirming. Half of the messages order one memory id, half a user's purge.

@@ -1,69 +1,102 @@
-"""Measure an import: ids a second, and the most memory that its process ever had.
+"""Figure (d): an import's ids a second, its memory, its bytes; and calls while it goes on.
 
-    python bench/importing.py [--ids 1000000 10000000] [--format plain|parquet]
+    python -m bench.importing [--ids 100000 1000000] [--format plain|parquet] [--ledger sqlite]
 
-Each number of ids is a file of its own, handed in by `expunge import` into a fresh SQLite ledger in
-a temporary directory that is removed at the end (10 million ids take some 6 GB). The memory is the
-peak resident size as the kernel tells it: flat means that it is the same for both sizes.
+Each number of ids is a file of its own, handed in by `expunge import` into a fresh ledger; an
+import of a single id tells what starting takes, which is taken off. The memory is the peak resident
+size as the kernel tells it: flat means that it is the same for all sizes. Bytes are those of the
+ledger on disk less those of an empty one, for ids of 36 characters in chunks of 100.
+
+Beside that: a worker's calls a second on SQLite alone, and while another process hands in ids
+without end; at a limit that it can keep to, and at none that it could reach.
 """
 
 import argparse
 import os
+import random
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from ledger import Keys, upgrade
-from ledger.settings import Settings
+from bench.house import KINDS, House, Ledgers, ledger_bytes, settings
+from bench.report import keep, say, table
+from bench.server import Server
+from tests.support.stack import until
 
+IDS: Final = (100_000, 1_000_000)
+RATES: Final = (500, 5_000)
+MOST_MB: Final = 150
 _MIB: Final = 1 << 20
 _ROWS_AT_ONCE: Final = 100_000
+_CHUNKS: Final = 24_000
+_LATENCY_MS: Final = 20
+_IN_FLIGHT: Final = 256
+_STARTS: Final = 3
 # Nothing listens there: no server of this machine is rung.
 _NO_REDIS: Final = "redis://127.0.0.1:1/0"
+_ENDLESS: Final = """
+import sys, time
+from itertools import count
+from pathlib import Path
+from ledger import Keys, Kind, Ledger, Order
+with Ledger.open(sys.argv[1], keys=Keys.load(Path(sys.argv[2]))) as ledger:
+    intake = ledger.begin(Order(project="default", kind=Kind.MEMORIES), chunk_size=100)
+    def numbered():
+        for number in count():
+            if number % 1000 == 0:
+                print(number, time.monotonic(), flush=True)
+            yield f"memory-{number:030d}"
+    intake.add(numbered())
+"""
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--ids", type=int, nargs="+", default=[1_000_000, 10_000_000])
-    parser.add_argument("--format", choices=["plain", "parquet"], default="plain")
-    options = parser.parse_args()
-    print(f"{'ids':>12} {'seconds':>9} {'ids/s':>9} {'peak MiB':>9}")
-    for count in options.ids:
-        with tempfile.TemporaryDirectory(prefix="expunge-bench-") as folder:
-            seconds, peak = measure(Path(folder), count, options.format)
-        print(f"{count:>12,} {seconds:>9.1f} {count / seconds:>9,.0f} {peak:>9.0f}", flush=True)
-
-
-def measure(folder: Path, count: int, form: str) -> tuple[float, float]:
-    """Give the seconds and the peak memory in MiB of one import."""
-    settings = Settings(home=folder, redis_url=_NO_REDIS)
-    Keys.create(settings.keys_dir)
-    upgrade(settings.ledger_url)
-    path = folder / ("ids.parquet" if form == "parquet" else "ids.txt")
+def measure(ledgers: Ledgers, kind: str, count: int, form: str) -> dict[str, Any]:
+    """Import so many ids into a fresh ledger; gives seconds, peak memory in MiB, bytes on disk."""
+    path = ledgers.folder / f"ids.{form}"
     (write_parquet if form == "parquet" else write_plain)(path, count)
-    environment = {"EXPUNGE_HOME": str(folder), "EXPUNGE_REDIS_URL": _NO_REDIS, "PATH": os.defpath}
-    started = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, "-m", "expunge", "import", str(path), "-o", "id"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-    )
-    _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    assert child.returncode == 0
+    with ledgers.empty(kind) as url:
+        before = ledger_bytes(url)
+        environment = {
+            "EXPUNGE_HOME": str(ledgers.folder),
+            "EXPUNGE_KEYS_DIR": str(ledgers.keys_folder),
+            "EXPUNGE_LEDGER_URL": url,
+            "EXPUNGE_REDIS_URL": _NO_REDIS,
+            "PATH": os.defpath,
+        }
+        started = time.perf_counter()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "expunge", "import", str(path), "-o", "id"],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, used = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - started
+        child.returncode = os.waitstatus_to_exitcode(status)
+        assert child.returncode == 0, "the import failed; try it by hand"
+        size = ledger_bytes(url) - before
+    path.unlink()
     # Linux counts in KiB, macOS in bytes.
     unit = 1 if sys.platform == "darwin" else 1 << 10
-    return time.perf_counter() - started, used.ru_maxrss * unit / _MIB
+    return {
+        "ledger": kind,
+        "ids": count,
+        "seconds": seconds,
+        "peak_mb": used.ru_maxrss * unit / _MIB,
+        "bytes_per_id": size / count,
+    }
 
 
 def ids(count: int) -> Iterator[str]:
-    """Yield made-up ids of 37 characters."""
-    return (f"memory-{number:030d}" for number in range(count))
+    """Yield made-up random ids of 36 characters; PostgreSQL would compress ids in a row."""
+    chance = random.Random(1)  # noqa: S311 - no secrets
+    for _ in range(count):
+        one = f"{chance.getrandbits(128):032x}"
+        yield f"{one[:8]}-{one[8:12]}-{one[12:16]}-{one[16:20]}-{one[20:]}"
 
 
 def write_plain(path: Path, count: int) -> None:
@@ -85,6 +118,115 @@ def write_parquet(path: Path, count: int) -> None:
                 writer.write_table(pa.table({"memory_id": made}))
                 made = []
         writer.write_table(pa.table({"memory_id": pa.array(made, pa.string())}))
+
+
+# -- beside calls ---------------------------------------------------------------------------------
+
+
+def beside(ledgers: Ledgers, *, rate: float, seconds: float) -> dict[str, Any]:
+    """Give a worker's calls a second without and with an import on the same SQLite ledger."""
+    with (
+        ledgers.filled("sqlite", chunks=_CHUNKS, ids_per_chunk=100) as url,
+        Server(latency_ms=_LATENCY_MS) as server,
+    ):
+        values = settings(rate_per_second=rate, in_flight=_IN_FLIGHT)
+        with House(url, ledgers.keys_folder, server.base_url, values) as house:
+            house.start_worker()
+            until(lambda: server.count().calls > rate / 5, seconds=30, why="calls")
+            time.sleep(1.0)
+            before = server.count()
+            time.sleep(seconds)
+            without = server.count().per_s(before)
+            with _importing(url, ledgers.keys_folder, house.folder / "import.log") as ids_per_s:
+                time.sleep(1.0)
+                before = server.count()
+                time.sleep(seconds)
+                during = server.count().per_s(before)
+                taken = ids_per_s()
+        assert server.count().calls < _CHUNKS, "the ledger ran dry; fill it with more"
+    return {
+        "limit": rate,
+        "without_per_s": without,
+        "during_per_s": during,
+        "ratio": during / without,
+        "ids_per_s": taken,
+        "seconds": seconds,
+    }
+
+
+@contextmanager
+def _importing(url: str, keys: Path, log: Path) -> Iterator[Callable[[], float]]:
+    """Let another process hand in ids without end; gives what tells how many a second."""
+    with log.open("wb") as output:
+        child = subprocess.Popen([sys.executable, "-c", _ENDLESS, url, str(keys)], stdout=output)
+
+    def ids_per_s() -> float:
+        lines = [line.split() for line in log.read_text().splitlines()[1:-1]]
+        first, last = lines[len(lines) // 3], lines[-1]
+        return (int(last[0]) - int(first[0])) / (float(last[1]) - float(first[1]))
+
+    try:
+        until(lambda: len(log.read_text().splitlines()) > 1, seconds=20, why="the import to begin")
+        yield ids_per_s
+        assert child.poll() is None, "the import ended by itself"
+    finally:
+        child.kill()
+        child.wait()
+
+
+def run(
+    ledgers: Ledgers,
+    *,
+    sizes: Sequence[int] = IDS,
+    seconds: float = 3.0,
+    kinds: Sequence[str] = KINDS,
+    form: str = "plain",
+) -> dict[str, Any]:
+    """Measure both, print and keep them."""
+    rows = []
+    for kind in kinds:
+        start_s = min(measure(ledgers, kind, 1, form)["seconds"] for _ in range(_STARTS))
+        for count in sizes:
+            row = measure(ledgers, kind, count, form)
+            row |= {"start_s": start_s, "per_s": count / (row["seconds"] - start_s)}
+            say(f"import, {kind}: {count:,} ids at {row['per_s']:,.0f}/s")
+            rows.append(row)
+    columns = {
+        "ledger": "ledger",
+        "ids": "ids",
+        "seconds": "seconds in all",
+        "start_s": "of it to start",
+        "per_s": "ids/s",
+        "peak_mb": "peak MiB",
+        "bytes_per_id": "bytes an id",
+    }
+    imports = table(f"(d) expunge import, {form}", rows, columns)
+    calls = [beside(ledgers, rate=rate, seconds=seconds) for rate in RATES]
+    columns = {
+        "limit": "limit/s",
+        "without_per_s": "calls/s without",
+        "during_per_s": "during an import",
+        "ratio": "ratio",
+        "ids_per_s": "imported ids/s",
+        "seconds": "looked at, s each",
+    }
+    besides = table(
+        f"(d) calls during an import on SQLite, {_LATENCY_MS} ms, one process", calls, columns
+    )
+    found = {"format": form, "rows": rows, "beside": calls}
+    keep("importing", found, imports, besides)
+    return found
+
+
+def main() -> None:
+    """Measure as asked."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--ids", type=int, nargs="+", default=list(IDS))
+    parser.add_argument("--format", choices=["plain", "parquet"], default="plain")
+    parser.add_argument("--ledger", choices=KINDS, action="append")
+    options = parser.parse_args()
+    with Ledgers() as ledgers:
+        run(ledgers, sizes=options.ids, kinds=options.ledger or KINDS, form=options.format)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure the HTTP transports against each other, in one run against one local server.
 
-    python bench/transport.py [--seconds 2] [--rounds 3] [--latency-ms 0]
+    python -m bench.transport [--seconds 2] [--rounds 3] [--latency-ms 0]
 
 Per transport and number of calls in flight: calls/s and milliseconds of CPU time a call of this
 process (the server runs in one of its own), the median over the rounds. The transports take turns
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack
@@ -24,8 +23,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from memos_api.client import MemosClient, delete_call
-from memos_api.orders import MemoryBatch
+from bench.raw import CALL
+from bench.server import BODY, Server
+from memos_api.client import MemosClient
 from memos_api.transport import build_http_client, tls_context
 
 if TYPE_CHECKING:
@@ -34,48 +34,6 @@ if TYPE_CHECKING:
     Send = Callable[[], Awaitable[None]]
 
 IN_FLIGHT = (1, 16, 64)
-CALL = delete_call(
-    MemoryBatch(memory_ids=tuple(f"00000000-0000-4000-8000-{n:012d}" for n in range(100)))
-)
-ANSWER = b'{"code":0,"message":"ok","data":{"success":true}}'
-RESPONSE = (
-    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(ANSWER)
-    + ANSWER
-)
-
-
-class Responder(asyncio.Protocol):
-    """Answers each request as soon as its body is complete, or after the latency."""
-
-    def __init__(self, latency_s: float) -> None:
-        self._latency_s = latency_s
-        self._received = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        """Answer when the request is complete."""
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found or len(body) < int(head.lower().partition(b"content-length:")[2].split()[0]):
-            return
-        self._received = b""
-        if self._latency_s:
-            asyncio.get_running_loop().call_later(self._latency_s, self._transport.write, RESPONSE)
-        else:
-            self._transport.write(RESPONSE)
-
-
-async def serve(latency_s: float) -> None:
-    """Serve on a free port, which goes to standard output, until killed."""
-    server = await asyncio.get_running_loop().create_server(
-        lambda: Responder(latency_s), "127.0.0.1", 0
-    )
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await server.serve_forever()
 
 
 async def exchange(http: httpx.AsyncClient, url: str) -> None:
@@ -85,7 +43,7 @@ async def exchange(http: httpx.AsyncClient, url: str) -> None:
         response = await http.send(request, stream=True)
         body = b"".join([chunk async for chunk in response.aiter_raw()])
         await response.aclose()
-    assert body == ANSWER
+    assert body == BODY
 
 
 def plain_httpx(connections: int) -> httpx.AsyncClient:
@@ -154,16 +112,9 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=2.0, help="for each figure of a round")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--latency-ms", type=float, default=0.0, help="of the server")
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.serve:
-        asyncio.run(serve(options.latency_ms / 1000))
-        return 0
-    command = [sys.executable, __file__, "--serve", "--latency-ms", str(options.latency_ms)]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert server.stdout is not None
-    try:
-        base_url = f"http://127.0.0.1:{int(server.stdout.readline())}/api/openmem/v1"
+    with Server(latency_ms=options.latency_ms) as server:
+        base_url = server.base_url
         print("in flight  transport  calls/s   CPU ms/call  calls/s against slots")
         for in_flight in IN_FLIGHT:
             names = ("slots", "aiohttp", "client", "pool")
@@ -177,10 +128,6 @@ def main() -> int:
                 cpu = statistics.median(c for _, c in rounds[name])
                 ratio = rates[name] / rates["slots"]
                 print(f"{in_flight:9}  {name:9}  {rates[name]:7.0f}  {cpu:12.3f}  {ratio:20.2f}")
-    finally:
-        server.kill()
-        server.wait()
-        server.stdout.close()
     return 0
 
 

@@ -7,7 +7,7 @@ the steward's sweep may both call it at any time, and a killed one loses nothing
 import time
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
 from ledger.counting import Tally
 from ledger.crash_points import reached
@@ -34,6 +34,26 @@ _PROBE_AGAIN_S: Final = 5
 # Rounds of "not found, and nobody can tell why" before a doubtful chunk is given up.
 _MOST_DOUBTS: Final = 10
 _NS: Final = 1_000_000_000
+# Built once: what each step asks.
+_LOCK: Final = (
+    select(request).where(request.c.id == bindparam("request_id")).with_for_update(key_share=True)
+)
+_PROBED: Final = (
+    select(chunk)
+    .where(
+        chunk.c.request_id == bindparam("of_request"),
+        chunk.c.state == ChunkState.DUE,
+        chunk.c.reading == 1,
+        ~select(readback.c.id)
+        .where(
+            readback.c.request_id == bindparam("of_request"),
+            readback.c.chunk_id == chunk.c.id,
+            readback.c.state != "done",
+        )
+        .exists(),
+    )
+    .limit(_CHUNKS_PER_STEP)
+)
 
 
 def advance(
@@ -97,9 +117,7 @@ class _Step:
         self._most_sightings = policy.most_sightings
 
     def run(self) -> str:  # noqa: PLR0911 - the steps, a return each
-        row = self._conn.execute(
-            select(request).where(request.c.id == self._id).with_for_update(key_share=True)
-        ).first()
+        row = self._conn.execute(_LOCK, {"request_id": self._id}).first()
         if row is not None and row.second_look == "looking":
             return "look"
         if row is None or not _may_step(row) or is_being_redriven(self._conn, row):
@@ -143,22 +161,7 @@ class _Step:
 
     def _settle_probes(self, row: Row[Any]) -> bool:
         """Judge the doubtful chunks whose probes are all in; True when there was one."""
-        waiting = self._conn.execute(
-            select(chunk)
-            .where(
-                chunk.c.request_id == self._id,
-                chunk.c.state == ChunkState.DUE,
-                chunk.c.reading == 1,
-                ~select(readback.c.id)
-                .where(
-                    readback.c.request_id == self._id,
-                    readback.c.chunk_id == chunk.c.id,
-                    readback.c.state != "done",
-                )
-                .exists(),
-            )
-            .limit(_CHUNKS_PER_STEP)
-        ).all()
+        waiting = self._conn.execute(_PROBED, {"of_request": self._id}).all()
         for one in waiting:
             self._settle_probed(row, one)
         self._tally.apply(self._conn)

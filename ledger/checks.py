@@ -1,10 +1,10 @@
 """Is this row still what was ordered? Checked by MAC before every call."""
 
-import json
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, RowMapping, func, or_, select, update
 
+from ledger.claimed import ids_of
 from ledger.events import EventType, append
 from ledger.macs import ChunkFields, HeaderFields, Macs, same
 from ledger.schema import chunk, readback, request
@@ -69,7 +69,7 @@ class OrderCheck:
         if not same(row.mac, self._macs.chunk(fields_of_chunk)):
             return "chunk"
         # Under no MAC of their own, but the ids are: a wrong one would wreck the counts.
-        n = len(json.loads(row.ids))
+        n = len(ids_of(row.ids))
         whole = row.n == (n or 1) if row.readback_id is None else 0 <= row.item < n
         if row.readback_id is None and bool(row.leftover) != (row.kind != Kind.MEMORIES and n > 0):
             whole = False

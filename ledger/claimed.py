@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 from sqlalchemy import Row
@@ -12,7 +13,7 @@ from ledger.states import Kind
 from ledger.tasks import Task
 from ledger.walks import Walk
 
-__all__ = ["CHUNK_COLUMNS", "READBACK_COLUMNS", "intent_digest", "task_of"]
+__all__ = ["CHUNK_COLUMNS", "READBACK_COLUMNS", "call_of", "ids_of", "intent_digest", "task_of"]
 
 CHUNK_COLUMNS: Final = (
     "request_id",
@@ -53,7 +54,29 @@ READBACK_COLUMNS: Final = (
 """What a task needs of a read-back's own row."""
 
 
-def task_of(row: Row[Any], *, claim: str, place: int, slot_ns: int, now_ns: int) -> Task:
+@lru_cache(maxsize=1)
+def ids_of(stored: str | None) -> tuple[str, ...]:
+    """Give a chunk's ids; of a row that is checked and then taken they are decoded once."""
+    return tuple(json.loads(stored)) if stored else ()
+
+
+def call_of(row: Row[Any]) -> Literal["delete", "list", "read"]:
+    """Name the call that a claimed row stands for."""
+    if row.readback_id is None:
+        return "delete"
+    return "list" if row.readback_kind == "list" else "read"
+
+
+def task_of(
+    row: Row[Any],
+    *,
+    claim: str,
+    place: int,
+    slot_ns: int,
+    now_ns: int,
+    strikes: int,
+    trial: bool,
+) -> Task:
     """Give the call that a claimed row stands for.
 
     Args:
@@ -62,14 +85,15 @@ def task_of(row: Row[Any], *, claim: str, place: int, slot_ns: int, now_ns: int)
         place: The first is 0.
         slot_ns: When it may depart, and `now_ns`, both by the ledger's clock.
         now_ns: The moment of the claim.
+        strikes: Rests of the account in a row.
+        trial: Whether it is to show that MemOS is back, and says nothing about the work.
     """
-    call: Literal["delete", "list", "read"] = "delete"
-    ids: tuple[str, ...] = tuple(json.loads(row.ids)) if row.ids else ()
+    call = call_of(row)
+    ids = ids_of(row.ids)
     extra: dict[str, Any] = {}
     if row.readback_id is None:
         extra = {"doubtful": bool(row.doubtful), "leftover": bool(row.leftover)}
     else:
-        call = "list" if row.readback_kind == "list" else "read"
         ids = (ids[row.item],) if call == "read" else ()
         extra = {
             "doubtful": False,
@@ -97,6 +121,8 @@ def task_of(row: Row[Any], *, claim: str, place: int, slot_ns: int, now_ns: int)
         sightings=row.sightings or 0,
         subject=row.subject,
         ids=ids,
+        strikes=strikes,
+        trial=trial,
         **extra,
     )
 

@@ -7,46 +7,62 @@ account's row is locked, chunks are taken with SKIP LOCKED, and each carries a f
 
 import secrets
 import time
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Row,
-    Select,
-    Table,
-    insert,
-    null,
-    or_,
-    select,
-    update,
-)
+from sqlalchemy import BigInteger, Connection, Row, Table, bindparam, insert, update
 
-from ledger.checks import OrderCheck, bury_tampered, may_delete, request_columns
-from ledger.claimed import CHUNK_COLUMNS, READBACK_COLUMNS, intent_digest, task_of
+from ledger.checks import OrderCheck, bury_tampered
+from ledger.claimed import call_of, intent_digest, task_of
 from ledger.clock import wall_us
 from ledger.crash_points import reached
 from ledger.engine import Database
 from ledger.events import EventType, append
 from ledger.host import own_now_ns
+from ledger.in_line import (
+    ACCOUNTS,
+    ACCOUNTS_IN_TURN,
+    DUE,
+    PROJECTS,
+    PROMOTE,
+    SOONEST,
+    is_waiting,
+)
 from ledger.lanes import pick
 from ledger.macs import Macs
 from ledger.migrate import require_schema
-from ledger.schema import FOREVER_NS, account, attempt, chunk, project, readback, request
+from ledger.postpone import postpone
+from ledger.schema import account, attempt, chunk, project, readback
 from ledger.slots import AHEAD_NS, book, most_at_once
-from ledger.states import ChunkState, Lane
+from ledger.states import Lane
 from ledger.stops import PATIENCE, TRIPS, is_trial
 from ledger.tasks import Claim, Task
 
 __all__ = ["claim"]
 
-_PROMOTED_AT_ONCE: Final = 256
+# Built once: what a claim writes.
+_BOOK: Final = update(account).where(account.c.name == bindparam("of_account"))
+_TRY: Final = update(project).where(project.c.name == bindparam("of_project"))
+_INTEND: Final = insert(attempt)
+_LEASE: Final = {
+    table: update(table)
+    .where(table.c.id.in_(bindparam("taken", expanding=True)))
+    .values(
+        state="leased", lease_until_ns=bindparam("until", type_=BigInteger), fence=table.c.fence + 1
+    )
+    for table in (chunk, readback)
+}
 
 
 def claim(
-    database: Database, macs: Macs, *, worker: str, capacity: int, lead_ns: int, lease_ns: int
+    database: Database,
+    macs: Macs,
+    *,
+    worker: str,
+    capacity: int,
+    lead_ns: int,
+    lease_ns: int,
+    owed: Mapping[str, int],
 ) -> Claim:
     """Take due work of every account, as much as its slots carry.
 
@@ -57,6 +73,8 @@ def claim(
         capacity: Most calls that this worker can take on, 1 or more.
         lead_ns: Time from here to a departure; earlier slots would be missed.
         lease_ns: How long the work is this worker's; longer than the call's deadline.
+        owed: Nanoseconds by account by which its next free slot moves before: earlier calls of this
+            worker departed late (`ledger.postpone`).
 
     Raises:
         SchemaError: The ledger was migrated to another release's tables; nothing was claimed.
@@ -65,7 +83,7 @@ def claim(
     claimed = database.write(
         lambda conn: _Claiming(
             conn, database, macs, worker=worker, lead_ns=lead_ns, lease_ns=lease_ns
-        ).run(capacity)
+        ).run(capacity, owed)
     )
     reached("claim.after_commit")
     return claimed
@@ -96,10 +114,14 @@ class _Claiming:
         self._tampered: list[tuple[Row[Any], str]] = []
         self._wakes: list[int] = []
 
-    def run(self, capacity: int) -> Claim:
+    def run(self, capacity: int, owed: Mapping[str, int]) -> Claim:
         # In the same transaction: not one claim after somebody migrated the ledger.
         require_schema(self._conn)
         accounts = self._lock_accounts()
+        if owed:
+            for name, by_ns in owed.items():
+                postpone(self._conn, name, by_ns=by_ns)
+            accounts = self._lock_accounts()
         # After the accounts: whoever waits for one must not hold what others wait for under it.
         self._promote()
         for row in accounts:
@@ -107,7 +129,6 @@ class _Claiming:
                 self._claim_account(row, capacity - len(self._tasks))
         for row, fault in self._tampered:
             bury_tampered(self._conn, row, fault)
-        self._note_waiting()
         reached("claim.before_commit")
         wake = min(self._wakes, default=None)
         return Claim(
@@ -118,26 +139,22 @@ class _Claiming:
         )
 
     def _promote(self) -> None:
-        """Put chunks whose waiting time is over back in line."""
-        ripe = (
-            select(chunk.c.id)
-            .where(chunk.c.state == ChunkState.DUE, chunk.c.due_ns > 0, chunk.c.due_ns <= self._now)
-            .order_by(chunk.c.due_ns)
-            .limit(_PROMOTED_AT_ONCE)
-            .with_for_update(key_share=True, skip_locked=True)
-        )
-        self._conn.execute(update(chunk).where(chunk.c.id.in_(ripe)).values(due_ns=0))
+        """Put chunks whose waiting time is over back in line; note when the next ones' is."""
+        soonest = self._soonest(chunks_after=0)
+        if soonest.chunk is not None and soonest.chunk <= self._now:
+            self._conn.execute(PROMOTE, {"now": self._now})
+            soonest = self._soonest(chunks_after=self._now)
+        self._wakes.extend(one for one in soonest if one is not None)
+
+    def _soonest(self, *, chunks_after: int) -> Row[Any]:
+        after = {"chunks_after": chunks_after, "reads_after": self._now}
+        return self._conn.execute(SOONEST, after).one()
 
     def _lock_accounts(self) -> list[Row[Any]]:
         """Lock the accounts by name, as `record` does; who waited longest is served first."""
-        names = self._conn.execute(select(account.c.name)).scalars().all()
-        rows = [
-            self._conn.execute(
-                select(account).where(account.c.name == name).with_for_update(key_share=True)
-            ).one()
-            for name in sorted(names)
-        ]
-        return sorted(rows, key=lambda row: row.claimed_ns)
+        alone = self._conn.dialect.name == "sqlite"
+        rows = self._conn.execute(ACCOUNTS if alone else ACCOUNTS_IN_TURN).all()
+        return sorted(rows, key=lambda row: (row.claimed_ns, row.name))
 
     def _claim_account(self, row: Row[Any], capacity: int) -> None:
         name = row.name
@@ -153,8 +170,8 @@ class _Claiming:
             return
         projects = self._open_projects(name)
         trials = {one.name for one in projects if is_trial(one)}
-        deletions = {lane: self._due(chunk, projects, lane, wanted) for lane in Lane}
-        reads = {lane: self._due(readback, projects, lane, wanted) for lane in Lane}
+        deletions = {lane: self._due(chunk, lane, projects, wanted) for lane in Lane}
+        reads = {lane: self._due(readback, lane, projects, wanted) for lane in Lane}
         if trials:
             _keep_one_each([*deletions.values(), *reads.values()], trials)
         free = book(
@@ -195,25 +212,22 @@ class _Claiming:
             for lane, column in ((Lane.ERASURE, "erasure_tag"), (Lane.BULK, "bulk_tag"))
         }
         self._conn.execute(
-            update(account)
-            .where(account.c.name == name)
-            .values(
-                next_slot_ns=booking.next_slot_ns,
-                booked=row.booked + len(work),
-                read_credit=picked.read_credit,
-                claimed_ns=self._now,
+            _BOOK,
+            {
+                "of_account": name,
+                "next_slot_ns": booking.next_slot_ns,
+                "booked": row.booked + len(work),
+                "read_credit": picked.read_credit,
+                "claimed_ns": self._now,
                 # No further trial before this one's outcome, or the end of its lease.
-                paused_until_ns=booking.slots[0] + self._lease_ns if row.strikes else 0,
+                "paused_until_ns": booking.slots[0] + self._lease_ns if row.strikes else 0,
                 **tags,
-            )
+            },
         )
         for one in projects:
             if one.name in trials and any(item.project == one.name for item in work):
-                self._conn.execute(
-                    update(project)
-                    .where(project.c.name == one.name)
-                    .values(open_until_ns=booking.slots[-1] + self._lease_ns)
-                )
+                shut = {"open_until_ns": booking.slots[-1] + self._lease_ns}
+                self._conn.execute(_TRY, {"of_project": one.name, **shut})
         self._take(row, work, booking.slots, projects)
         more = sum(map(len, deletions.values())) + sum(map(len, reads.values())) > len(work)
         if more or len(work) == wanted:
@@ -223,119 +237,27 @@ class _Claiming:
 
     def _open_projects(self, name: str) -> Sequence[Row[Any]]:
         """Give the account's projects of which calls may depart now; note when others may."""
-        rows = self._conn.execute(
-            select(project)
-            .where(project.c.account == name, project.c.paused == 0)
-            .order_by(project.c.name)
-        ).all()
+        rows = self._conn.execute(PROJECTS, {"account": name}).all()
         later = [row.open_until_ns for row in rows if row.open_until_ns > self._now]
         self._wakes.extend(later)
         return [row for row in rows if row.open_until_ns <= self._now]
 
     def _due(
-        self, table: Table, projects: Sequence[Row[Any]], lane: Lane, limit: int
+        self, table: Table, lane: Lane, projects: Sequence[Row[Any]], limit: int
     ) -> list[Row[Any]]:
         """Give the first rows in line of all projects that may go on.
 
         Project by project, so that the line of a stopped one is not walked through each time.
         """
-        if not projects:
-            return []
-        find = self._due_chunks if table is chunk else self._due_readbacks
-        ready = [
-            table.c.account == projects[0].account,
-            table.c.lane == lane,
-            table.c.state == "due",
-        ]
-        if table is chunk:
-            ready.append(chunk.c.due_ns == 0)
-        working = self._conn.execute(
-            select(project.c.name).where(
-                project.c.name.in_([one.name for one in projects]),
-                # Not EXISTS, and in the index's order: else PostgreSQL walks through the table.
-                select(table.c.id)
-                .where(*ready, table.c.project == project.c.name)
-                .order_by(table.c.urgency, table.c.tag if table is chunk else table.c.due_ns)
-                .limit(1)
-                .scalar_subquery()
-                .is_not(None),
-            )
-        ).scalars()
-        rows = [row for one in working.all() for row in find(ready, one, limit)]
+        rows: list[Row[Any]] = []
+        for one in projects:
+            if is_waiting(one, table, lane):
+                of = {"account": one.account, "project": one.name, "most": limit}
+                if table is readback:
+                    of["now"] = self._now
+                rows.extend(self._conn.execute(DUE[table, lane], of))
         rows.sort(key=lambda row: (row.urgency, row.place_in_line, row.readback_id or row.chunk_id))
         return rows[:limit]
-
-    def _due_chunks(
-        self, ready: list[ColumnElement[bool]], project_name: str, limit: int
-    ) -> Sequence[Row[Any]]:
-        query = (
-            select(
-                chunk.c.id.label("chunk_id"),
-                null().label("readback_id"),
-                chunk.c.tag.label("place_in_line"),
-                *(chunk.c[column] for column in CHUNK_COLUMNS),
-                chunk.c.mac,
-                *request_columns(),
-            )
-            .join(request, request.c.id == chunk.c.request_id)
-            .where(*ready, chunk.c.project == project_name, may_delete())
-            .order_by(chunk.c.urgency, chunk.c.tag)
-        )
-        return self._runnable(query.where(request.c.finished_at.is_(None)), limit, chunk)
-
-    def _due_readbacks(
-        self, ready: list[ColumnElement[bool]], project_name: str, limit: int
-    ) -> Sequence[Row[Any]]:
-        query = (
-            select(
-                readback.c.chunk_id,
-                readback.c.id.label("readback_id"),
-                readback.c.due_ns.label("place_in_line"),
-                *(readback.c[column] for column in READBACK_COLUMNS),
-                readback.c.kind.label("readback_kind"),
-                chunk.c.ids,
-                chunk.c.sightings,
-                chunk.c.no,
-                chunk.c.parent,
-                chunk.c.first,
-                chunk.c.places,
-                chunk.c.mac,
-                *request_columns(),
-                request.c.finished_at,
-            )
-            .outerjoin(chunk, chunk.c.id == readback.c.chunk_id)
-            .join(request, request.c.id == readback.c.request_id)
-            .where(*ready, readback.c.project == project_name, readback.c.due_ns <= self._now)
-            .order_by(readback.c.urgency, readback.c.due_ns)
-        )
-        open_ = or_(request.c.finished_at.is_(None), request.c.second_look == "looking")
-        return self._runnable(query.where(open_), limit, readback)
-
-    def _runnable(self, query: Select[Any], limit: int, table: Table) -> Sequence[Row[Any]]:
-        """Leave out held requests, and lock what is taken."""
-        query = (
-            query.where(request.c.held == 0)
-            .limit(limit)
-            .with_for_update(key_share=True, of=table, skip_locked=True)
-        )
-        return self._conn.execute(query).all()
-
-    def _note_waiting(self) -> None:
-        for table, state in ((chunk, ChunkState.DUE.value), (readback, "due")):
-            # `> 0` as the index has it, and no min(): SQLite would walk through the whole table.
-            soonest = self._conn.execute(
-                select(table.c.due_ns)
-                .where(
-                    table.c.state == state,
-                    table.c.due_ns > 0,
-                    table.c.due_ns > self._now,
-                    table.c.due_ns < FOREVER_NS,
-                )
-                .order_by(table.c.due_ns)
-                .limit(1)
-            ).scalar()
-            if soonest is not None:
-                self._wakes.append(soonest)
 
     # -- taking it --------------------------------------------------------------------------------
 
@@ -359,9 +281,10 @@ class _Claiming:
                 place=len(self._tasks) + len(taken),
                 slot_ns=slot,
                 now_ns=self._now,
+                strikes=of.strikes,
+                trial=row.project in broken and _is_patient(row, broken[row.project]),
             )
-            trial = row.project in broken and self._is_patient(task, broken[row.project])
-            taken.append(replace(task, strikes=of.strikes, trial=trial))
+            taken.append(task)
         if not taken:
             return
         until = self._now + self._lease_ns
@@ -370,14 +293,10 @@ class _Claiming:
             (readback, [task.readback_id for task in taken if task.readback_id is not None]),
         ):
             if ids:
-                self._conn.execute(
-                    update(table)
-                    .where(table.c.id.in_(ids))
-                    .values(state="leased", lease_until_ns=until, fence=table.c.fence + 1)
-                )
+                self._conn.execute(_LEASE[table], {"taken": ids, "until": until})
         now = wall_us()
         self._conn.execute(
-            insert(attempt),
+            _INTEND,
             [
                 {
                     "claim": task.claim,
@@ -408,10 +327,10 @@ class _Claiming:
         )
         self._tasks.extend(taken)
 
-    @staticmethod
-    def _is_patient(task: Task, failures: int) -> bool:
-        """Say whether an outage is so young that failing in it uses up no attempt."""
-        return failures - TRIPS < PATIENCE[task.call]
+
+def _is_patient(row: Row[Any], failures: int) -> bool:
+    """Say whether an outage is so young that failing in it uses up no attempt."""
+    return failures - TRIPS < PATIENCE[call_of(row)]
 
 
 def _keep_one_each(lines: Sequence[list[Row[Any]]], projects: Collection[str]) -> None:

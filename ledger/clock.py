@@ -16,6 +16,7 @@ __all__ = ["Clock", "HostClock", "PostgresClock", "from_wall", "to_wall", "wall_
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_READING: Final = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
 
 
 class Clock(Protocol):
@@ -54,8 +55,7 @@ class PostgresClock:
 
     def now_ns(self, conn: Connection) -> int:
         """Nanoseconds since 1970 by the server, in steps of a microsecond."""
-        reading = text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")
-        return int(conn.execute(reading).scalar_one()) * 1_000
+        return int(conn.execute(_READING).scalar_one()) * 1_000
 
 
 def wall_us() -> int:

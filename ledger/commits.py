@@ -17,7 +17,7 @@ from sqlalchemy import Column, Connection, select, text
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
-__all__ = ["STEP", "Fate", "Step", "leave_witness", "settle"]
+__all__ = ["STEP", "Fate", "Step", "leave_number", "leave_witness", "settle"]
 
 T = TypeVar("T")
 # Name of the connection's option that holds the `Step`.
@@ -64,9 +64,9 @@ class Step(Generic[T]):
         Args:
             conn: The transaction.
             result: What its work gave.
-            numbered: Ask for its number: one way to PostgreSQL and back.
+            numbered: Ask for its number, unless it is known: one way to PostgreSQL and back.
         """
-        if numbered:
+        if numbered and self.number is None:
             self.number = conn.execute(_OWN_NUMBER).scalar()
         self.result = result
         self.committing = True
@@ -82,6 +82,18 @@ def leave_witness(conn: Connection, row: Witness) -> None:
     step = conn.get_execution_options().get(STEP)
     if isinstance(step, Step) and step.witness is None:
         step.witness = row
+
+
+def leave_number(conn: Connection, number: str) -> None:
+    """Tell the number of this transaction, when a statement of it has shown it anyway.
+
+    Args:
+        conn: The transaction.
+        number: What `pg_current_xact_id()` gives, as text.
+    """
+    step = conn.get_execution_options().get(STEP)
+    if isinstance(step, Step):
+        step.number = number
 
 
 def settle(

@@ -1,8 +1,10 @@
 """Moving ids from one count of a request to another, added up per transaction."""
 
+import functools
 from collections import defaultdict
+from itertools import groupby
 
-from sqlalchemy import Connection, update
+from sqlalchemy import BigInteger, Connection, Update, bindparam, update
 
 from ledger.schema import request
 
@@ -28,12 +30,27 @@ class Tally:
 
     def apply(self, conn: Connection) -> None:
         """Write the changes, in the order of request ids, so that no two writers deadlock."""
-        for request_id in sorted(self._changes):
-            changes = {name: n for name, n in self._changes[request_id].items() if n}
-            if changes:
-                conn.execute(
-                    update(request)
-                    .where(request.c.id == request_id)
-                    .values({name: request.c[name] + n for name, n in changes.items()})
-                )
+        changes = {
+            request_id: {name: n for name, n in more.items() if n}
+            for request_id, more in self._changes.items()
+        }
+        for names, ids in groupby(sorted(changes), key=lambda one: tuple(sorted(changes[one]))):
+            if names:
+                rows = [
+                    {"request_id": one} | {f"{name}_more": changes[one][name] for name in names}
+                    for one in ids
+                ]
+                conn.execute(_adding(names), rows)
         self._changes.clear()
+
+
+@functools.cache
+def _adding(names: tuple[str, ...]) -> Update:
+    """Make the statement that adds to these columns; what turns up in practice are a few."""
+    return (
+        update(request)
+        .where(request.c.id == bindparam("request_id"))
+        .values(
+            {name: request.c[name] + bindparam(f"{name}_more", type_=BigInteger) for name in names}
+        )
+    )

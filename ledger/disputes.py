@@ -13,7 +13,7 @@ from ledger.policy import parse_verify
 from ledger.schema import request
 from ledger.states import ChunkState
 
-__all__ = ["given_up", "to_be_read_back"]
+__all__ = ["given_up", "is_read_back", "to_be_read_back"]
 
 
 def to_be_read_back(conn: Connection, request_ids: Collection[str]) -> set[str]:
@@ -23,7 +23,12 @@ def to_be_read_back(conn: Connection, request_ids: Collection[str]) -> set[str]:
     rows = conn.execute(
         select(request.c.id, request.c.verify_now).where(request.c.id.in_(request_ids))
     )
-    return {row.id for row in rows if not parse_verify(row.verify_now).none}
+    return {row.id for row in rows if is_read_back(row.verify_now)}
+
+
+def is_read_back(verify_now: str) -> bool:
+    """Say whether deletions are read back under this policy (`request.verify_now`)."""
+    return not parse_verify(verify_now).none
 
 
 def given_up(*, leftover: bool, bucket: str, read_back: bool) -> dict[str, Any]:

@@ -11,11 +11,11 @@ import secrets
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, Text, bindparam, cast, func, insert
 
 from ledger.canonical import canonical
 from ledger.clock import from_wall, wall_us
-from ledger.commits import leave_witness
+from ledger.commits import leave_number, leave_witness
 from ledger.identity import new_id
 from ledger.schema import event, event_body
 
@@ -23,6 +23,17 @@ __all__ = ["EventType", "append", "event_rows", "leaf_hash"]
 
 LEAF_PREFIX: Final = b"expunge-audit/v1\n"
 _SALT_BYTES: Final = 32
+_ADD: Final = insert(event)
+_ADD_BODY: Final = insert(event_body)
+# The same on PostgreSQL, one way there and back instead of two; and the transaction's number, which
+# would be asked for before the COMMIT.
+_HEAD: Final = _ADD.values({column.name: bindparam(column.name) for column in event.c}).cte("head")
+_ADD_BOTH: Final = (
+    insert(event_body)
+    .values(event=bindparam("id"), payload=bindparam("payload"), salt=bindparam("salt"))
+    .add_cte(_HEAD)
+    .returning(cast(func.pg_current_xact_id(), Text))
+)
 
 
 class EventType(StrEnum):
@@ -71,8 +82,11 @@ def append(
     """
     head, body = event_rows(kind, payload, request_id=request_id)
     leave_witness(conn, {event.c.id: head["id"]})
-    conn.execute(insert(event).values(head))
-    conn.execute(insert(event_body).values(body))
+    if conn.dialect.name == "postgresql":
+        leave_number(conn, conn.execute(_ADD_BOTH, body | head).scalar_one())
+    else:
+        conn.execute(_ADD, head)
+        conn.execute(_ADD_BODY, body)
     return str(head["id"])
 
 

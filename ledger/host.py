@@ -31,6 +31,7 @@ NETWORK: Final = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre"}
     | {"fuse.sshfs", "fuse.s3fs", "fuse.gcsfuse", "fuse.glusterfs", "fuse.ceph"}
 )
+_SOURCE: Final = select(clock.c.source)
 _TRY_S: Final = 20.0
 # Another process, for within one SQLite does not ask the file system.
 _TRY: Final = """
@@ -126,7 +127,7 @@ def require_own_clock(conn: Connection, database: Database) -> None:
     own = database.clock.source
     if not database.is_sqlite or database.followed != own:
         return
-    if conn.execute(select(clock.c.source)).scalar() != own:
+    if conn.execute(_SOURCE).scalar() != own:
         msg = (
             "Another host uses the same SQLite ledger, and leases and slots of two clocks would "
             "mix. Stop it there and start anew here, or use PostgreSQL (EXPUNGE_LEDGER_URL)."

@@ -17,7 +17,18 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from ledger.divide import Part, divide
 from ledger.macs import Macs
@@ -64,7 +75,7 @@ def ripe(request_id: ColumnElement[str]) -> ColumnElement[bool]:
     return _ripe_hunts(request_id).exists()
 
 
-def _ripe_hunts(request_id: ColumnElement[str] | str) -> Select[tuple[int]]:
+def _ripe_hunts(request_id: ColumnElement[str]) -> Select[tuple[int]]:
     waiting, decider, other = chunk.alias("waiting"), chunk.alias("decider"), chunk.alias("other")
     live = (
         select(decider.c.id)
@@ -94,6 +105,10 @@ def _ripe_hunts(request_id: ColumnElement[str] | str) -> Select[tuple[int]]:
     )
 
 
+# Built once: each step of each request asks it.
+_RIPE: Final = _ripe_hunts(bindparam("of_request")).distinct().limit(_HUNTS_AT_ONCE)
+
+
 def go_on(conn: Connection, macs: Macs, request_id: str) -> bool:
     """Take the hunts of a request as far as the answers so far lead.
 
@@ -105,7 +120,7 @@ def go_on(conn: Connection, macs: Macs, request_id: str) -> bool:
     Returns:
         True when something changed, and calling again may change more.
     """
-    hunts = conn.execute(_ripe_hunts(request_id).distinct().limit(_HUNTS_AT_ONCE)).scalars().all()
+    hunts = conn.execute(_RIPE, {"of_request": request_id}).scalars().all()
     if not hunts:
         return False
     waiting = conn.execute(

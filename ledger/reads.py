@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import ColumnElement, Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from ledger.policy import draw
 from ledger.schema import chunk, readback
@@ -39,6 +39,23 @@ LIST: Final[Read] = {"kind": "list", "item": None, "chunk_id": None, "control": 
 """The list of the request's subject, or of the whole cube."""
 CONTROL: Final[Read] = {**LIST, "control": 1}
 """The list of nobody: does the store answer at all?"""
+
+
+# Built once: what each step of a read-back asks.
+_OF_REQUEST: Final = readback.c.request_id == bindparam("of_request")
+_IS_DELIVERED: Final = (chunk.c.request_id == bindparam("of_request")) & (
+    chunk.c.state == ChunkState.DELIVERED
+)
+_FORGET: Final = delete(readback).where(_OF_REQUEST)
+_OUTSTANDING: Final = select(readback.c.id).where(_OF_REQUEST, readback.c.state != "done").limit(1)
+_CONTROL: Final = select(readback).where(_OF_REQUEST, readback.c.control == 1)
+_DELIVERED: Final = select(chunk).where(_IS_DELIVERED).order_by(chunk.c.no).limit(bindparam("most"))
+_SIGHTS: Final = (
+    select(readback.c.chunk_id, readback.c.sight)
+    .where(_OF_REQUEST, readback.c.purpose == "verify", readback.c.kind == "id")
+    .order_by(readback.c.chunk_id, readback.c.item)
+)
+_READ: Final = select(chunk).where(chunk.c.id.in_(bindparam("chunk_ids", expanding=True)))
 
 
 def plan(
@@ -83,28 +100,22 @@ def plan(
 
 def forget(conn: Connection, request_id: str) -> None:
     """Take all reads of a request away: the attempts stay as the record of the calls."""
-    conn.execute(delete(readback).where(readback.c.request_id == request_id))
+    conn.execute(_FORGET, {"of_request": request_id})
 
 
 def are_outstanding(conn: Connection, request_id: str) -> bool:
     """Say whether some reads of a request have still to be made."""
-    left = select(readback.c.id).where(
-        readback.c.request_id == request_id, readback.c.state != "done"
-    )
-    return conn.execute(left.limit(1)).first() is not None
+    return conn.execute(_OUTSTANDING, {"of_request": request_id}).first() is not None
 
 
 def control_of(conn: Connection, request_id: str) -> Row[Any] | None:
     """Give the row of the control list, when there is one."""
-    controls = select(readback).where(readback.c.request_id == request_id, readback.c.control == 1)
-    return conn.execute(controls).first()
+    return conn.execute(_CONTROL, {"of_request": request_id}).first()
 
 
 def delivered(conn: Connection, request_id: str, *, limit: int) -> Sequence[Row[Any]]:
     """Give chunks that have still to be judged, the first ones first."""
-    return conn.execute(
-        select(chunk).where(_is_delivered(request_id)).order_by(chunk.c.no).limit(limit)
-    ).all()
+    return conn.execute(_DELIVERED, {"of_request": request_id, "most": limit}).all()
 
 
 def drawn(
@@ -121,8 +132,9 @@ def drawn(
     """
     taken = conn.execute(
         select(chunk.c.id, chunk.c.n)
-        .where(_is_delivered(request_id), chunk.c.disputed.is_(None))
-        .order_by(chunk.c.first, chunk.c.no)
+        .where(_IS_DELIVERED, chunk.c.disputed.is_(None))
+        .order_by(chunk.c.first, chunk.c.no),
+        {"of_request": request_id},
     ).all()
     places = draw(
         request_id=label,
@@ -142,9 +154,8 @@ def drawn(
 def all_of_disputed(conn: Connection, request_id: str) -> list[Read]:
     """Give reads of every id that was refused or never answered."""
     disputed = conn.execute(
-        select(chunk.c.id, chunk.c.n).where(
-            _is_delivered(request_id), chunk.c.disputed.is_not(None)
-        )
+        select(chunk.c.id, chunk.c.n).where(_IS_DELIVERED, chunk.c.disputed.is_not(None)),
+        {"of_request": request_id},
     ).all()
     return [_read(one.id, item) for one in disputed for item in range(one.n)]
 
@@ -162,19 +173,11 @@ def next_reads(conn: Connection, request_id: str) -> list[Read]:
 def sights_by_chunk(conn: Connection, request_id: str) -> list[tuple[Row[Any], list[Sight]]]:
     """Give the chunks whose ids were read, each with what was seen of them, in their order."""
     sights: dict[int, list[Sight]] = defaultdict(list)
-    for read in conn.execute(
-        select(readback.c.chunk_id, readback.c.sight)
-        .where(
-            readback.c.request_id == request_id,
-            readback.c.purpose == "verify",
-            readback.c.kind == "id",
-        )
-        .order_by(readback.c.chunk_id, readback.c.item)
-    ):
+    for read in conn.execute(_SIGHTS, {"of_request": request_id}):
         sights[read.chunk_id].append(Sight(read.sight))
     if not sights:
         return []
-    rows = conn.execute(select(chunk).where(chunk.c.id.in_(list(sights)))).all()
+    rows = conn.execute(_READ, {"chunk_ids": list(sights)}).all()
     return [(one, sights[one.id]) for one in rows]
 
 
@@ -183,10 +186,6 @@ def shows(conn: Connection, read: Row[Any]) -> str:
     ids = conn.execute(select(chunk.c.ids).where(chunk.c.id == read.chunk_id)).scalar_one()
     memory_id: str = json.loads(ids)[read.item]
     return memory_id
-
-
-def _is_delivered(request_id: str) -> ColumnElement[bool]:
-    return (chunk.c.request_id == request_id) & (chunk.c.state == ChunkState.DELIVERED)
 
 
 def _read(chunk_id: int, item: int) -> Read:

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Table, and_, bindparam, insert, or_, select, update
 
 from ledger.canonical import canonical
 from ledger.counting import Tally
 from ledger.crash_points import reached
-from ledger.disputes import given_up, to_be_read_back
+from ledger.disputes import given_up, is_read_back
 from ledger.divide import divide
 from ledger.engine import Database
 from ledger.errors import LedgerError
@@ -46,6 +46,52 @@ __all__ = ["PROBES", "record"]
 PROBES: Final = 3
 _NS: Final = 1_000_000_000
 _MOST_CODE: Final = 2**53
+
+# Built once: what each record asks and writes.
+_POLICY: Final = (
+    select(request.c.verify_now).where(request.c.id == chunk.c.request_id).scalar_subquery()
+)
+# By key and in its order. Not by the state: an index by leases holds each old one until a vacuum.
+_OWN: Final = {
+    table: select(table.c.id, table.c.fence, table.c.state, *more)
+    .where(table.c.id.in_(bindparam("row_ids", expanding=True)))
+    .order_by(table.c.id)
+    .with_for_update(key_share=True, of=table)
+    for table, more in (
+        (chunk, (chunk.c.request_id, _POLICY.label("verify_now"))),
+        (readback, ()),
+    )
+}
+_WRITE: Final = {
+    table.name: update(table).where(table.c.id == bindparam("row_id"))
+    for table in (chunk, readback)
+}
+_WRITE_ALIKE: Final = {
+    table.name: update(table).where(table.c.id.in_(bindparam("row_ids", expanding=True)))
+    for table in (chunk, readback)
+}
+_CLOSE: Final = update(attempt).where(
+    attempt.c.claim == bindparam("of_claim"), attempt.c.place == bindparam("at_place")
+)
+# Not when the same was recorded before, and only the confirmation got lost.
+_CLOSE_LATE: Final = _CLOSE.where(
+    or_(attempt.c.outcome.is_(None), attempt.c.reason == "lease_lapsed")
+)
+_READY: Final = select(request.c.id).where(
+    request.c.id.in_(bindparam("touched", expanding=True)),
+    or_(
+        request.c.cancelling == 1,
+        and_(
+            request.c.id.in_(bindparam("moved", expanding=True)),
+            or_(
+                request.c.pending == 0,
+                request.c.state == RequestState.VERIFYING,
+                ripe(request.c.id),
+            ),
+        ),
+    ),
+    or_(request.c.finished_at.is_(None), request.c.second_look == "looking"),
+)
 
 
 def record(database: Database, macs: Macs, settlements: Sequence[Settlement]) -> list[str]:
@@ -103,7 +149,6 @@ class _Recording:
             return self._ready(touched)
         # Locks in one order everywhere: accounts, projects, chunks and read-backs, requests.
         self._now = stop(self._conn, self._database, settlements)
-        self._note_policies(settlements)
         self._find_own(settlements)
         for settled in settlements:
             kept = (
@@ -129,27 +174,25 @@ class _Recording:
         reached("record.before_commit")
         return self._ready(touched)
 
-    def _note_policies(self, settlements: Sequence[Settlement]) -> None:
-        ids = {s.task.request_id for s in settlements if isinstance(s.move, Delivered | Dead)}
-        self._read_back = to_be_read_back(self._conn, ids)
-
     # -- fences -----------------------------------------------------------------------------------
 
     def _find_own(self, settlements: Sequence[Settlement]) -> None:
-        """Lock the rows that the outcomes are about, and see whose leases still hold."""
+        """Lock the rows that the outcomes are about, and see whose leases still hold.
+
+        Notes on the way which requests' deletions are read back.
+        """
         for table, ids in (
             (chunk, {s.task.chunk_id for s in settlements if s.task.readback_id is None}),
             (readback, {s.task.readback_id for s in settlements if s.task.readback_id is not None}),
         ):
             if not ids:
                 continue
-            rows = self._conn.execute(
-                select(table.c.id, table.c.fence)
-                .where(table.c.id.in_(ids), table.c.state == "leased")
-                .order_by(table.c.id)
-                .with_for_update(key_share=True)
-            )
-            self._own |= {(table.name, row.id, row.fence) for row in rows}
+            rows = self._conn.execute(_OWN[table], {"row_ids": list(ids)}).all()
+            leased = {(table.name, row.id, row.fence) for row in rows if row.state == "leased"}
+            self._own |= leased
+            if table is chunk:
+                policies = {row.request_id: row.verify_now for row in rows}
+                self._read_back = {one for one in policies if is_read_back(policies[one])}
 
     def _settle(self, table: Table, row_id: int | None, fence: int, values: dict[str, Any]) -> bool:
         """Note what becomes of a row, if its lease still holds; says whether it does."""
@@ -161,9 +204,13 @@ class _Recording:
         return True
 
     def _write(self) -> None:
-        for (name, *_), rows in self._writes.items():
-            table = chunk if name == chunk.name else readback
-            self._conn.execute(update(table).where(table.c.id == bindparam("row_id")), rows)
+        for (name, *columns), rows in self._writes.items():
+            values = {column: rows[0][column] for column in columns}
+            if all(row == {**values, "row_id": row["row_id"]} for row in rows):
+                alike = {"row_ids": [row["row_id"] for row in rows], **values}
+                self._conn.execute(_WRITE_ALIKE[name], alike)
+            else:
+                self._conn.execute(_WRITE[name], rows)
 
     # -- chunks -----------------------------------------------------------------------------------
 
@@ -302,12 +349,7 @@ class _Recording:
                     "stale": int(late),
                 }
             )
-        own = update(attempt).where(
-            attempt.c.claim == bindparam("of_claim"), attempt.c.place == bindparam("at_place")
-        )
-        # Not when the same was recorded before, and only the confirmation got lost.
-        unsettled = or_(attempt.c.outcome.is_(None), attempt.c.reason == "lease_lapsed")
-        for late, statement in ((False, own), (True, own.where(unsettled))):
+        for late, statement in ((False, _CLOSE), (True, _CLOSE_LATE)):
             if rows[late]:
                 self._conn.execute(statement, rows[late])
 
@@ -344,21 +386,7 @@ class _Recording:
         # Whatever came back of a cancelled one is taken out of the line.
         touched = {settled.task.request_id for settled in settlements}
         probed = {s.task.request_id for s in settlements if s.task.probe} & moved
-        rows = self._conn.execute(
-            select(request.c.id).where(
-                request.c.id.in_(touched),
-                or_(
-                    request.c.cancelling == 1,
-                    request.c.id.in_(moved)
-                    & or_(
-                        request.c.pending == 0,
-                        request.c.state == RequestState.VERIFYING,
-                        ripe(request.c.id),
-                    ),
-                ),
-                or_(request.c.finished_at.is_(None), request.c.second_look == "looking"),
-            )
-        )
+        rows = self._conn.execute(_READY, {"touched": list(touched), "moved": list(moved)})
         return sorted({row.id for row in rows} | probed)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
 
 from ledger.dead import is_being_redriven
 from ledger.engine import Database
@@ -28,6 +28,11 @@ __all__ = [
 
 # Numbers looked at in one transaction, which is then a short one however long the request is.
 CHUNKS_AT_ONCE: Final = 500
+_HELD_STILL: Final = select(request.c.id).where(
+    request.c.id.in_(bindparam("request_ids", expanding=True)),
+    request.c.held == 1,
+    request.c.releasing == 0,
+)
 
 
 def place_in_line(conn: Connection, project_name: str, account_name: str, lane: str, n: int) -> int:
@@ -76,11 +81,7 @@ def note_returned(conn: Connection, request_ids: Collection[str]) -> None:
     """
     if not request_ids:
         return
-    held = conn.execute(
-        select(request.c.id).where(
-            request.c.id.in_(request_ids), request.c.held == 1, request.c.releasing == 0
-        )
-    ).scalars()
+    held = conn.execute(_HELD_STILL, {"request_ids": list(request_ids)}).scalars()
     for request_id in sorted(held):
         conn.execute(
             update(request)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, bindparam, literal_column, select, union_all, update
 
 from ledger.clock import wall_us
 from ledger.engine import Database
@@ -28,6 +28,15 @@ _MOST_OUTAGE_S: Final = 60.0
 # to 120 s it is about a day for deletions and an hour for read-backs; people's clocks may jump.
 PATIENCE: Final = {"delete": 960, "list": 45, "read": 45}
 _NS: Final = 1_000_000_000
+# Which of these accounts rest, and in which of these projects the last call failed.
+_IN_TROUBLE: Final = union_all(
+    select(literal_column("'account'").label("what"), account.c.name).where(
+        account.c.name.in_(bindparam("accounts", expanding=True)), account.c.strikes != 0
+    ),
+    select(literal_column("'project'").label("what"), project.c.name).where(
+        project.c.name.in_(bindparam("projects", expanding=True)), project.c.failures != 0
+    ),
+)
 
 
 def outage_s(failures: int, *, chance: Callable[[], float] = random.random) -> float:
@@ -65,15 +74,21 @@ def stop(conn: Connection, database: Database, settlements: Sequence[Settlement]
     """
     by_account = _grouped(settlements, lambda settled: settled.task.account)
     by_project = _grouped(settlements, lambda settled: settled.task.project)
+    troubled = _in_trouble(conn, by_account, by_project)
     accounts = {
         name: _locked(conn, account, name)
         for name, some in by_account.items()
-        if _concerns_account(conn, name, some)
+        if ("account", name) in troubled
+        or any(settled.pause_account_s is not None for settled in some)
     }
+    if accounts:
+        # Whoever held them may have changed the projects.
+        troubled = _in_trouble(conn, by_account, by_project)
     projects = {
         name: _locked(conn, project, name)
         for name, some in by_project.items()
-        if _concerns_project(conn, name, some)
+        if ("project", name) in troubled
+        or any(settled.outage or settled.pause_project is not None for settled in some)
     }
     # After the locks: a claim that they waited for is older than this.
     now = database.clock.now_ns(conn)
@@ -82,6 +97,13 @@ def stop(conn: Connection, database: Database, settlements: Sequence[Settlement]
     for name, row in projects.items():
         _stop_project(conn, row, by_project[name], now)
     return now
+
+
+def _in_trouble(
+    conn: Connection, accounts: Iterable[str], projects: Iterable[str]
+) -> set[tuple[str, str]]:
+    names = {"accounts": list(accounts), "projects": list(projects)}
+    return {(row.what, row.name) for row in conn.execute(_IN_TROUBLE, names)}
 
 
 def _grouped(
@@ -106,13 +128,6 @@ def _locked(conn: Connection, table: Any, name: str) -> Row[Any]:  # noqa: ANN40
 
 
 # -- accounts -------------------------------------------------------------------------------------
-
-
-def _concerns_account(conn: Connection, name: str, some: Sequence[Settlement]) -> bool:
-    if any(settled.pause_account_s is not None for settled in some):
-        return True
-    strikes = conn.execute(select(account.c.strikes).where(account.c.name == name)).scalar_one()
-    return bool(strikes)
 
 
 def _stop_account(conn: Connection, row: Row[Any], some: Sequence[Settlement], now: int) -> None:
@@ -150,13 +165,6 @@ def _stop_account(conn: Connection, row: Row[Any], some: Sequence[Settlement], n
 
 
 # -- projects -------------------------------------------------------------------------------------
-
-
-def _concerns_project(conn: Connection, name: str, some: Sequence[Settlement]) -> bool:
-    if any(settled.outage or settled.pause_project is not None for settled in some):
-        return True
-    failures = conn.execute(select(project.c.failures).where(project.c.name == name)).scalar_one()
-    return bool(failures)
 
 
 def _stop_project(conn: Connection, row: Row[Any], some: Sequence[Settlement], now: int) -> None:

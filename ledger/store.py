@@ -332,7 +332,15 @@ class Ledger:
 
     # -- the way out ------------------------------------------------------------------------------
 
-    def claim(self, *, worker: str, capacity: int, lead_s: float, lease_s: float) -> Claim:
+    def claim(
+        self,
+        *,
+        worker: str,
+        capacity: int,
+        lead_s: float,
+        lease_s: float,
+        owed: Mapping[str, int] | None = None,
+    ) -> Claim:
         """Take due work with slots and record the intent (`ledger.claims`); times in seconds."""
         return claim(
             self._database,
@@ -341,6 +349,7 @@ class Ledger:
             capacity=capacity,
             lead_ns=int(lead_s * _NS),
             lease_ns=int(lease_s * _NS),
+            owed=owed or {},
         )
 
     def halts(self) -> dict[str, int]:

@@ -31,6 +31,15 @@ def check_id(value: object, what: str) -> None:
         ) from None
 
 
+def _all_usable(ids: tuple[str, ...]) -> bool:
+    """Say of a whole batch in one go what `check_id` says of one id."""
+    try:
+        "".join(ids).encode("utf-8")
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return all(ids)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MemoryBatch:
     """Delete these memories, whoever owns them.
@@ -46,8 +55,9 @@ class MemoryBatch:
         given: object = self.memory_ids  # callers' annotations are not proof
         if not isinstance(given, tuple) or not given:
             raise ValueError("A batch needs a tuple of at least one memory id; nothing was sent.")
-        for memory_id in self.memory_ids:
-            check_id(memory_id, "memory id")
+        if not _all_usable(self.memory_ids):
+            for memory_id in self.memory_ids:
+                check_id(memory_id, "memory id")
 
 
 @dataclass(frozen=True, kw_only=True)

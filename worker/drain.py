@@ -18,6 +18,7 @@ from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import MemosClient
+from worker.appetite import Appetite
 from worker.clients import prepare
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
@@ -37,7 +38,10 @@ _NAP_S: Final = 0.25
 _SOON_S: Final = 3.0
 _LEAST_NAP_S: Final = 0.002
 _LEAST_LEAD_S: Final = 0.008
-_MOST_LEAD_S: Final = 0.1
+# On a ledger that takes longer, all slots would be missed: half the rate is better than none of it.
+# With what a claim books and what is booked ahead it stays below a second (`ledger.slots`).
+_MOST_LEAD_S: Final = 0.5
+_FIRST_CLAIM_S: Final = 0.1
 _LEDGER_AGAIN_S: Final = 0.25
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
@@ -88,6 +92,7 @@ class Drain:
         self._policy = policy
         self._stop = stop
         self._punctual = Punctual()
+        self._appetite = Appetite(in_flight)
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
         self._watch = watch
@@ -95,7 +100,7 @@ class Drain:
         # Calls that wait for their slot: while there are some, stops are looked for.
         self._waiting = 0
         # The first claims of a process are slow; a lead that is too long costs nothing.
-        self._claim_took_s = _MOST_LEAD_S
+        self._claim_took_s = _FIRST_CLAIM_S
         self._stopping = False
         self._refused = False
 
@@ -114,7 +119,7 @@ class Drain:
                 if time.monotonic() >= end:
                     left = True
                     break
-                capacity = self._in_flight - len(self._calls)
+                capacity = self._capacity()
                 claim = await self._claim(capacity) if capacity > 0 else None
                 if claim is not None:
                     self._start(claim)
@@ -128,6 +133,7 @@ class Drain:
             for one in watching:
                 one.cancel()
             await writing
+            await self._pay()
         return left
 
     @property
@@ -136,16 +142,27 @@ class Drain:
 
     # -- claim ------------------------------------------------------------------------------------
 
+    def _capacity(self) -> int:
+        """Say how many calls to claim now; a few at a time would cost a transaction each."""
+        bound = self._appetite.now
+        room = min(self._in_flight - len(self._calls), bound - self._waiting)
+        return room if room >= max(1, min(bound, self._in_flight) // 4) else 0
+
     async def _claim(self, capacity: int) -> Claim | None:
         lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
-        started = time.monotonic()
+        owed = self._punctual.take_owed()
+        confirmed = False
         try:
-            await self._make_up()
             claim = await self._in_thread(
                 lambda: self._ledger.claim(
-                    worker=self._worker, capacity=capacity, lead_s=lead_s, lease_s=self._lease_s
+                    worker=self._worker,
+                    capacity=capacity,
+                    lead_s=lead_s,
+                    lease_s=self._lease_s,
+                    owed=owed,
                 )
             )
+            confirmed = True
         except DiskError:
             raise  # this process must end; what is under way comes back when its lease lapses
         except SchemaError as error:
@@ -157,29 +174,37 @@ class Drain:
             # Nothing departs that the ledger did not confirm.
             _log.warning("claim_failed", error=error, cause=error.cause)
             return None
-        took = time.monotonic() - started
-        self._claim_took_s += (took - self._claim_took_s) / 4
+        finally:
+            if not confirmed:
+                self._owe_again(owed)
+        # From the moment that slots are counted from, not from the wait for the thread.
+        took_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
+        self._claim_took_s += (took_s - self._claim_took_s) / 4
         self._punctual.learn(claim)
+        self._appetite.claimed(self._waiting + len(claim.tasks))
         self._watch.claimed(claim)
         return claim
 
-    async def _make_up(self) -> None:
-        """Move the next slots of accounts whose calls departed late."""
-        owed = self._punctual.take_owed()
-        try:
-            for account in list(owed):
+    def _owe_again(self, owed: Mapping[str, int]) -> None:
+        for account, ns in owed.items():
+            self._punctual.owe(account, ns)
+
+    async def _pay(self) -> None:
+        """Move the next slots of accounts whose last calls departed late, at the end."""
+        for account, ns in self._punctual.take_owed().items():
+            try:
                 await self._in_thread(
-                    lambda name=account: self._ledger.postpone(name, by_ns=owed[name])  # type: ignore[misc]
+                    lambda name=account, by_ns=ns: self._ledger.postpone(name, by_ns=by_ns)  # type: ignore[misc]
                 )
-                del owed[account]
-        finally:
-            # What the ledger did not confirm is still owed.
-            for account, ns in owed.items():
-                self._punctual.owe(account, ns)
+            except LedgerError as error:
+                _log.warning("postpone_failed", error=error, cause=error.cause)
 
     def _start(self, claim: Claim) -> None:
+        now = time.monotonic_ns()
         for task in claim.tasks:
-            running = asyncio.create_task(self._carry_out(task, claim))
+            # A slot that is over by now tells of the ledger, and not of this loop.
+            in_time = self._punctual.here(task.slot_ns) > now
+            running = asyncio.create_task(self._carry_out(task, claim, in_time=in_time))
             self._calls.add(running)
             running.add_done_callback(self._ended)
 
@@ -191,9 +216,12 @@ class Drain:
 
     async def _nap(self, claim: Claim | None) -> None:
         """Sleep until a further claim makes sense."""
-        if claim is None and self._calls:
+        if claim is None and self._calls and not self._waiting:
             # As many calls are under way as may be (or the ledger is away): one has to end first.
             await asyncio.wait(self._calls, timeout=_NAP_S, return_when=asyncio.FIRST_COMPLETED)
+            return
+        if claim is None and self._waiting:
+            await asyncio.sleep(_LEAST_NAP_S)
             return
         seconds = _NAP_S
         if claim is not None:
@@ -209,7 +237,7 @@ class Drain:
 
     # -- call -------------------------------------------------------------------------------------
 
-    async def _carry_out(self, task: Task, claim: Claim) -> None:
+    async def _carry_out(self, task: Task, claim: Claim, *, in_time: bool) -> None:
         if task.project not in self._clients:
             self._outbox.put(_without_key(task))
             return
@@ -223,7 +251,10 @@ class Drain:
                 await asyncio.sleep(wait_ns / 1e9)
             finally:
                 self._waiting -= 1
-        reason = self._reason_to_stay(task, claim, slot_ns)
+        missed = time.monotonic_ns() - slot_ns > TOO_LATE_NS
+        if in_time:
+            self._appetite.came(missed=missed)
+        reason = self._reason_to_stay(task, claim) or ("slot_missed" if missed else None)
         if reason is not None:
             self._outbox.put(Settlement(task=task, move=Unsent(), outcome="unsent", reason=reason))
             return
@@ -246,12 +277,10 @@ class Drain:
         self._watch.called(settled)
         self._outbox.put(settled)
 
-    def _reason_to_stay(self, task: Task, claim: Claim, slot_ns: int) -> str | None:
+    def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""
         if self._stopping:
             return "stopping"
-        if time.monotonic_ns() - slot_ns > TOO_LATE_NS:
-            return "slot_missed"
         if self._halts.hold(task, claimed_mono_ns=claim.mono_ns):
             return "halted"
         return None

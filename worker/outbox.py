@@ -8,12 +8,15 @@ from ledger.tasks import Settlement
 
 __all__ = ["MOST_AT_ONCE", "Outbox"]
 
-MOST_AT_ONCE: Final = 100
+MOST_AT_ONCE: Final = 256
+_ENOUGH: Final = 100
 _GATHER_S: Final = 0.05
 
 
 class Outbox:
-    """Hands outcomes to `write` in batches of at most 100, at the latest 50 ms after the first.
+    """Hands outcomes to `write` once there are 100, at the latest 50 ms after the first.
+
+    What came in while others were written goes together, at most 256 of it.
 
     Args:
         write: Records a batch; it tries until the ledger confirms, or raises.
@@ -36,7 +39,7 @@ class Outbox:
         """Add an outcome; one that stops traffic is recorded at once."""
         self._waiting.append(settled)
         self._some.set()
-        if _is_urgent(settled) or len(self._waiting) >= MOST_AT_ONCE:
+        if _is_urgent(settled) or len(self._waiting) >= _ENOUGH:
             self._enough.set()
 
     def close(self) -> None:
@@ -69,7 +72,7 @@ class Outbox:
             if not self._waiting:
                 self._some.clear()
             # What came in during the write may be urgent itself.
-            if len(self._waiting) < MOST_AT_ONCE and not any(map(_is_urgent, self._waiting)):
+            if len(self._waiting) < _ENOUGH and not any(map(_is_urgent, self._waiting)):
                 self._enough.clear()
 
 

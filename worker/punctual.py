@@ -27,6 +27,7 @@ class Punctual:
     def __init__(self) -> None:
         """Start with nothing known."""
         self._offsets: deque[tuple[int, int]] = deque()
+        self._offset = 0
         self._moves: dict[str, deque[tuple[int, int]]] = {}
         self._owed: dict[str, int] = {}
 
@@ -35,10 +36,11 @@ class Punctual:
         while self._offsets and self._offsets[0][0] < claim.mono_ns - _REMEMBERED_NS:
             self._offsets.popleft()
         self._offsets.append((claim.mono_ns, claim.mono_ns - claim.now_ns))
+        self._offset = min(offset for _, offset in self._offsets)
 
     def here(self, slot_ns: int) -> int:
         """Turn a slot of a claim that was learnt into this process's time."""
-        return slot_ns + min(offset for _, offset in self._offsets)
+        return slot_ns + self._offset
 
     def departed(self, account: str, *, claimed_ns: int, slot_ns: int) -> None:
         """Note that a call departs now, and owe what it is late beyond the slack.

@@ -9,9 +9,11 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
+from sqlalchemy.dialects import postgresql
 
 from ledger.canonical import canonical
+from ledger.in_line import ACCOUNTS_IN_TURN
 from ledger.schema import account, attempt, chunk, event_body, request
 from ledger.slots import interval_ns
 from ledger.states import ChunkState, Kind, Lane, Sight
@@ -341,3 +343,46 @@ def test_a_claim_of_an_empty_ledger_is_empty(world):
     claim = world.claim()
     assert (claim.tasks, claim.wake_ns, claim.now_ns) == ((), None, world.clock.ns)
     assert world.database.read(lambda conn: conn.execute(select(attempt)).all()) == []
+
+
+# -- what it costs --------------------------------------------------------------------------------
+
+
+def statements_of(world, work):
+    """Count how often the database is asked, and written to, meanwhile."""
+    found = []
+
+    def note(_conn, _cursor, statement, *_):
+        found.append(statement)
+
+    event.listen(world.database.engine, "before_cursor_execute", note)
+    try:
+        work()
+    finally:
+        event.remove(world.database.engine, "before_cursor_execute", note)
+    return len(found)
+
+
+def test_neither_a_claim_nor_a_record_asks_more_often_for_more_calls(world):
+    # Each question is a way to the server and back, under the account's lock.
+    requests = [fill(world, 20) for _ in range(3)]
+    claims, tasks = [], []
+    for _ in range(2):
+        claims.append(statements_of(world, lambda: tasks.extend(world.claim().tasks)))
+        world.clock.tick(1)
+    assert len(tasks) > 5
+    records = [
+        statements_of(
+            world, lambda some=some: world.record(*(settled(one, Delivered()) for one in some))
+        )
+        for some in (tasks[:1], tasks[1:])
+    ]
+    assert {task.request_id for task in tasks} <= {one.id for one in requests}
+    assert max(claims) <= 12
+    assert max(records) <= 9
+
+
+def test_accounts_are_locked_in_the_order_of_names_that_python_has():
+    # A database sorts by its own locale, and whoever records locks in Python's order.
+    asked = str(ACCOUNTS_IN_TURN.compile(dialect=postgresql.dialect()))
+    assert asked.endswith('ORDER BY account.name COLLATE "C" FOR NO KEY UPDATE')

@@ -10,9 +10,10 @@ from sqlalchemy import make_url, text
 
 from ledger import Keys, Kind, Ledger, Order
 from ledger import engine as ledger_engine
-from ledger.commits import Fate, Step, settle
+from ledger.commits import STEP, Fate, Step, settle
 from ledger.engine import Database
 from ledger.errors import CommitUnknownError
+from ledger.events import EventType, append
 from ledger.migrate import upgrade
 from ledger.schema import chunk, request
 from ledger.tasks import Dead, Delivered, Settlement
@@ -274,6 +275,15 @@ def test_the_number_of_a_transaction_that_a_crash_took_and_another_got_fools_nob
     assert fate_of(path, others, {request.c.id: "gone with the crash"}) is Fate.ABORTED
     mine = {chunk.c.request_id: receipt.id, chunk.c.no: 0}
     assert fate_of(path, others, mine) is Fate.COMMITTED
+
+
+def test_an_event_tells_the_number_of_its_transaction(path):
+    def work(conn):
+        append(conn, EventType.ACCOUNT_RESUMED, {"account": "default"})
+        return conn.get_execution_options()[STEP].number, own_number(conn)
+
+    told, own = path.database.write(work)
+    assert told == own
 
 
 def test_a_number_that_was_never_given_out_is_of_a_transaction_that_is_lost(path):

@@ -33,18 +33,20 @@ def add_open_chunks(
     ids_per_chunk: int = 10,
     chunks_per_request: int = 10_000,
     project_name: str = "default",
+    **order: Any,
 ) -> None:
     """Hand in requests until so many more chunks are due; each can be claimed and is as ordered.
 
-    A request comes in by the front door with its first chunk; the others are put beside it.
+    A request comes in by the front door with its first chunk; the others are put beside it. *order*
+    is what else is said of each, such as its read-back policy.
     """
     macs = Macs(keys)
     with Ledger.open(url, keys=keys) as ledger, closing(Database(url)) as database:
         left = chunks
         while left > 0:
             some = min(left, chunks_per_request)
-            order = Order(project=project_name, kind=Kind.MEMORIES)
-            intake = ledger.begin(order, chunk_size=ids_per_chunk)
+            ordered = Order(project=project_name, kind=Kind.MEMORIES, **order)
+            intake = ledger.begin(ordered, chunk_size=ids_per_chunk)
             intake.add(f"{number:036d}" for number in range(ids_per_chunk))
             receipt = intake.finish()
             database.write(lambda conn: _copy(conn, macs, receipt.id, some), patient=True)  # noqa: B023 - run at once

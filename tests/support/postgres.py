@@ -57,13 +57,15 @@ class PostgresServer:
 
     Args:
         binaries: Folder with `initdb` and `postgres`; by default what `postgres_binaries` finds.
+        durable: Flush each commit to disk, as a server in production does.
 
     Attributes:
         port: Chosen at the first start and kept.
         pid: Of the postmaster; None when it is not running.
     """
 
-    def __init__(self, binaries: Path | None = None) -> None:
+    def __init__(self, binaries: Path | None = None, *, durable: bool = False) -> None:
+        self._durable = durable
         self.port = 0
         self._password = secrets.token_hex(16)
         self._process: subprocess.Popen[bytes] | None = None
@@ -169,7 +171,7 @@ class PostgresServer:
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
             # The machine does not lose power in mid-test, and a killed server keeps its data.
-            "fsync": "off",
+            "fsync": "on" if self._durable else "off",
         }
         command = [str(self._binaries / "postgres"), "-D", str(self._folder / "data")]
         command += [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

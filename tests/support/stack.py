@@ -166,6 +166,7 @@ class Stack:
         kills: Processes that a test killed by itself; it counts them here. Workers killed as a
             whole, and crash points, are counted anyway.
         folder: Of keys, logs and marks of crash points.
+        ledger_url: As given; workers may reach it through a proxy.
     """
 
     def __init__(
@@ -198,7 +199,7 @@ class Stack:
         self.proxies: dict[str, FaultProxy] = {}
         self._proxied = frozenset(proxied)
         self._seeded: dict[str, list[str]] = {}
-        self._url = ledger_url
+        self.ledger_url = ledger_url
         self._latency_ms = latency_ms
         self._simulator_rate = simulator_rate
         self._settings = settings or {}
@@ -213,14 +214,14 @@ class Stack:
                 SimulatorProcess(rate=self._simulator_rate, latency_ms=self._latency_ms)
             )
             self.control = self.simulator.control
-            upgrade(self._url)
+            upgrade(self.ledger_url)
             self._open_proxies(opening)
             self.orders = ProducerJournal(self.folder / "orders.jsonl")
             opening.callback(self.orders.close)
             keys = Keys.create(self.folder / "keys")
-            self.ledger = opening.enter_context(Ledger.open(self._url, keys=keys))
+            self.ledger = opening.enter_context(Ledger.open(self.ledger_url, keys=keys))
             self.ledger.register(projects={"default": "default"}, rates={"default": self.rate})
-            self._database = Database(self._url)
+            self._database = Database(self.ledger_url)
             opening.callback(self._database.close)
             opening.callback(self._close_workers)
             self._open = opening.pop_all()
@@ -239,7 +240,7 @@ class Stack:
             # A worker that is killed as a whole leaves its temporary files behind.
             "TMPDIR": str(self.folder),
             "EXPUNGE_KEYS_DIR": str(self.folder / "keys"),
-            "EXPUNGE_LEDGER_URL": self._through("ledger", self._url),
+            "EXPUNGE_LEDGER_URL": self._through("ledger", self.ledger_url),
             "EXPUNGE_REDIS_URL": self._through("redis", self.valkey.url),
             "EXPUNGE_RATE_PER_SECOND": str(self.rate),
             "EXPUNGE_LEASE_SECONDS": "6.5",
@@ -430,7 +431,7 @@ class Stack:
         ports = {
             "memos": make_url(self.simulator.base_url).port,
             "redis": self.valkey.port,
-            "ledger": make_url(self._url).port,
+            "ledger": make_url(self.ledger_url).port,
         }
         for name in sorted(self._proxied):
             port = ports[name]

@@ -102,11 +102,21 @@ class FakeLedger:
         """Ids that are with a drain."""
         return set(self._leased)
 
-    def claim(self, *, worker: str, capacity: int, lead_s: float, lease_s: float) -> Claim:
+    def claim(
+        self,
+        *,
+        worker: str,
+        capacity: int,
+        lead_s: float,
+        lease_s: float,
+        owed: Mapping[str, int] | None = None,
+    ) -> Claim:
         """Claim as `ledger.claims` does."""
         if self.claim_faults:
             self.claim_faults -= 1
             raise LedgerError
+        for account, by_ns in (owed or {}).items():
+            self.postpone(account, by_ns=by_ns)
         now = time.monotonic_ns() + _OFFSET_NS
         self._promote(now)
         self._claims += 1

@@ -1,0 +1,73 @@
+"""How much a drain claims ahead: less when slots are missed, more when none is."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.appetite import LEAST, Appetite
+
+
+def fed(appetite, *, missed, met, waiting=None):
+    """What came to its slots, and the next claim, by default as much as may wait."""
+    for _ in range(missed):
+        appetite.came(missed=True)
+    for _ in range(met):
+        appetite.came(missed=False)
+    appetite.claimed(appetite.now if waiting is None else waiting)
+
+
+def test_it_grows_to_its_most_while_no_slot_is_missed():
+    appetite = Appetite(500)
+    for _ in range(50):
+        fed(appetite, missed=0, met=10)
+    assert appetite.now == 500
+
+
+def test_it_falls_to_its_least_and_no_lower_while_slots_are_missed():
+    appetite = Appetite(500)
+    for _ in range(50):
+        fed(appetite, missed=10, met=10)
+    assert appetite.now == LEAST
+
+
+def test_it_recovers():
+    appetite = Appetite(64)
+    for _ in range(50):
+        fed(appetite, missed=10, met=0)
+    for _ in range(50):
+        fed(appetite, missed=0, met=10)
+    assert appetite.now == 64
+
+
+def test_a_bound_that_was_not_come_up_to_does_not_rise():
+    appetite = Appetite(500)
+    before = appetite.now
+    for _ in range(50):
+        fed(appetite, missed=0, met=10, waiting=before - 1)
+    assert appetite.now == before
+
+
+def test_a_few_misses_change_nothing():
+    appetite = Appetite(500)
+    before = appetite.now
+    for _ in range(50):
+        fed(appetite, missed=1, met=9)
+    assert appetite.now == before
+
+
+def test_nothing_that_came_is_no_reason_for_anything():
+    appetite = Appetite(500)
+    before = appetite.now
+    for _ in range(50):
+        fed(appetite, missed=0, met=0)
+    assert appetite.now == before
+
+
+@given(
+    st.integers(1, 5_000),
+    st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99), st.integers(0, 9_999))),
+)
+def test_it_is_always_between_its_least_and_its_most(most, seen):
+    appetite = Appetite(most)
+    for missed, met, waiting in seen:
+        fed(appetite, missed=missed, met=met, waiting=waiting)
+        assert min(most, LEAST) <= appetite.now <= most

@@ -6,6 +6,8 @@ in production. `House` adds a Valkey of its own and starts `expunge worker` as o
 
 import os
 import shutil
+import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -35,6 +37,8 @@ class Ledgers:
 
     def __enter__(self) -> Self:
         """Make the folder; PostgreSQL starts when it is first asked for."""
+        # Whoever ends the bench ends its workers and servers, too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         self._open = ExitStack()
         made = tempfile.TemporaryDirectory(prefix="expunge-bench-")
         self.folder = Path(self._open.enter_context(made))

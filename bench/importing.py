@@ -31,6 +31,8 @@ IDS: Final = (100_000, 1_000_000)
 RATES: Final = (500, 5_000)
 MOST_MB: Final = 150
 _MIB: Final = 1 << 20
+# Linux counts in KiB, macOS in bytes.
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1 << 10
 _ROWS_AT_ONCE: Final = 100_000
 _CHUNKS: Final = 24_000
 _LATENCY_MS: Final = 20
@@ -38,6 +40,14 @@ _IN_FLIGHT: Final = 256
 _STARTS: Final = 3
 # Nothing listens there: no server of this machine is rung.
 _NO_REDIS: Final = "redis://127.0.0.1:1/0"
+# A process's peak begins with that of whoever started it, so a small one does.
+_TIMED: Final = """
+import resource, subprocess, sys, time
+began = time.perf_counter()
+subprocess.run([sys.executable, *sys.argv[1:]], stdout=subprocess.DEVNULL, check=True)
+took = time.perf_counter() - began
+print(took, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 _ENDLESS: Final = """
 import sys, time
 from itertools import count
@@ -67,26 +77,22 @@ def measure(ledgers: Ledgers, kind: str, count: int, form: str) -> dict[str, Any
             "EXPUNGE_REDIS_URL": _NO_REDIS,
             "PATH": os.defpath,
         }
-        started = time.perf_counter()
-        child = subprocess.Popen(
-            [sys.executable, "-m", "expunge", "import", str(path), "-o", "id"],
+        done = subprocess.run(
+            [sys.executable, "-c", _TIMED, "-m", "expunge", "import", str(path), "-o", "id"],
             env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
         )
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.perf_counter() - started
-        child.returncode = os.waitstatus_to_exitcode(status)
-        assert child.returncode == 0, "the import failed; try it by hand"
+        assert done.returncode == 0, f"the import failed: {done.stderr[-200:]}"
+        seconds, peak = (float(word) for word in done.stdout.split())
         size = ledger_bytes(url) - before
     path.unlink()
-    # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1 << 10
     return {
         "ledger": kind,
         "ids": count,
         "seconds": seconds,
-        "peak_mb": used.ru_maxrss * unit / _MIB,
+        "peak_mb": peak * _RSS_UNIT / _MIB,
         "bytes_per_id": size / count,
     }
 

@@ -1,21 +1,24 @@
-"""What a worker process spends its CPU time on: by thread and library, at 0 ms and at 20 ms.
+"""What a worker process does with its time: by thread, library and own function.
 
-    python -m bench.profiling [--latency-ms 0 20] [--ledger sqlite] [--seconds 5] [--top 12]
+    python -m bench.profiling [--latency-ms 0 20] [--ledger sqlite] [--seconds 5] [--top 10]
 
-One process drains a filled ledger, without Celery around it, under cProfile with the CPU clock of
-each thread: `loop` makes the calls, `ledger` talks to the database. The profiler makes everything
-slower, small functions most of all, so only the shares mean something.
+One process drains a filled ledger, without Celery around it, while a third thread looks every 2 ms
+where the two others are: `loop` makes the calls, `ledger` talks to the database. Looking slows
+nothing down by much, which a tracing profiler does to small functions most of all. A thread that
+waits for the interpreter is counted where it stands, one that has nothing to do as idle.
 """
 
 import argparse
-import cProfile
 import json
 import os
-import pstats
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 from bench.calls import CHUNKS, IDS_PER_CHUNK, RATE, in_flight
@@ -26,12 +29,16 @@ from ledger.settings import load_settings
 from worker.process import Process
 from worker.stop import StopFlag
 
-_PACKAGES: Final = ("ledger", "memos_api", "worker", "aiohttp", "httpx", "sqlalchemy", "psycopg")
+_OWN: Final = ("ledger", "memos_api", "worker")
+_LIBRARIES: Final = ("aiohttp", "httpx", "sqlalchemy", "psycopg")
+_EVERY_S: Final = 0.002
+# Where the loop waits for sockets, and the executor's thread for work.
+_IDLE: Final = ("select", "_worker")
 _ROOT: Final = Path(__file__).parents[1]
 
 
 def measure(ledgers: Ledgers, kind: str, *, latency_ms: float, seconds: float) -> dict[str, Any]:
-    """Profile one process; gives calls, seconds, and of each thread shares and functions."""
+    """Profile one process; gives calls, seconds, CPU seconds, and of each thread the shares."""
     with (
         ledgers.filled(kind, chunks=CHUNKS, ids_per_chunk=IDS_PER_CHUNK) as url,
         Server(latency_ms=latency_ms) as server,
@@ -55,78 +62,101 @@ def measure(ledgers: Ledgers, kind: str, *, latency_ms: float, seconds: float) -
 
 
 def inside(seconds: float) -> dict[str, Any]:
-    """Drain in this process, under a profiler for each of the two threads."""
+    """Drain in this process, looked at."""
     process = Process(load_settings(), role="drain", stop=StopFlag())
     process.drain(budget_s=1.0)  # connections, caches, imports
-    loop, ledger = cProfile.Profile(time.thread_time), cProfile.Profile(time.thread_time)
-    thread = process._database  # noqa: SLF001 - the thread has to enable its own
-    thread.submit(ledger.enable).result()
+    ledger = process._database.submit(threading.get_ident)  # noqa: SLF001 - there is no other way
+    looks = {"loop": Looks(threading.get_ident()), "ledger": Looks(ledger.result())}
+    done = threading.Event()
+    looking = threading.Thread(target=_look, args=(looks.values(), done))
     began, cpu = time.monotonic(), time.process_time()
-    loop.runcall(process.drain, budget_s=seconds)
+    looking.start()
+    process.drain(budget_s=seconds)
+    done.set()
+    looking.join()
     took, used = time.monotonic() - began, time.process_time() - cpu
-    thread.submit(ledger.disable).result()
-    return {
-        "seconds": took,
-        "cpu_s": used,
-        "threads": {"loop": _shares(loop), "ledger": _shares(ledger)},
-    }
+    threads = {name: each.shares() for name, each in looks.items()}
+    return {"seconds": took, "cpu_s": used, "threads": threads}
 
 
-def _shares(profile: cProfile.Profile) -> dict[str, Any]:
-    rows = pstats.Stats(profile).stats  # type: ignore[attr-defined]  # not in the stubs
-    groups: dict[str, float] = {}
-    functions = []
-    for (file, line, name), (_, calls, own_s, _, _) in rows.items():
-        groups[_group(file, name)] = groups.get(_group(file, name), 0.0) + own_s
-        place = f"{Path(file).name}:{line} {name}" if line else name
-        functions.append({"function": place, "calls": calls, "own_s": own_s})
-    total = sum(groups.values())
-    functions.sort(key=lambda each: each["own_s"], reverse=True)
-    ordered = sorted(groups.items(), key=lambda item: item[1], reverse=True)
-    return {
-        "cpu_s": total,
-        "groups": {name: own / total for name, own in ordered},
-        "functions": functions[:30],
-    }
+class Looks:
+    """Where one thread was found.
+
+    Args:
+        ident: Of the thread.
+    """
+
+    def __init__(self, ident: int) -> None:
+        self.ident = ident
+        self._all = 0
+        self._groups: Counter[str] = Counter()
+        self._own: Counter[str] = Counter()
+
+    def note(self, frame: FrameType | None) -> None:
+        """Count one look at the innermost frame."""
+        self._all += 1
+        if frame is None or frame.f_code.co_name in _IDLE:
+            self._groups["idle"] += 1
+            return
+        self._groups[_group(frame.f_code.co_filename)] += 1
+        while frame is not None:
+            file = frame.f_code.co_filename
+            if Path(file).parts[-2:-1] and Path(file).parent.name in _OWN:
+                name = f"{Path(file).parent.name}/{Path(file).name} {frame.f_code.co_qualname}"
+                self._own[name] += 1
+                return
+            frame = frame.f_back
+        self._own["none of ours"] += 1
+
+    def shares(self) -> dict[str, Any]:
+        """Give the shares of all looks, by library and by the innermost function of ours."""
+        return {
+            "looks": self._all,
+            "groups": [(name, one / self._all) for name, one in self._groups.most_common()],
+            "own": [(name, one / self._all) for name, one in self._own.most_common(30)],
+        }
 
 
-def _group(file: str, name: str) -> str:
+def _look(looks: Iterable[Looks], done: threading.Event) -> None:
+    while not done.wait(_EVERY_S):
+        frames = sys._current_frames()  # noqa: SLF001 - documented, with the underscore
+        for each in looks:
+            each.note(frames.get(each.ident))
+
+
+def _group(file: str) -> str:
     """Name whose code a function is."""
-    if file == "~":  # built in
-        for words, group in (
-            (("sqlite3",), "sqlite3 (C)"),
-            (("psycopg", "Cursor", "PGconn"), "psycopg (C)"),
-            (("hmac", "_hashlib", "sha"), "hashing (C)"),
-            (("socket", "epoll", "select"), "sockets, epoll (C)"),
-            (("json",), "json (C)"),
-        ):
-            if any(word in name for word in words):
-                return group
-        return "other built in"
     parts = Path(file).parts
-    for package in _PACKAGES:
+    for package in (*_OWN, *_LIBRARIES):
         if any(part == package or part.startswith(f"{package}_") for part in parts):
             return package
-    if "asyncio" in parts or Path(file).name == "selectors.py":
+    if "asyncio" in parts:
         return "asyncio"
-    return "other Python"
+    return "standard library, other"
 
 
 def show(found: dict[str, Any], top: int) -> list[Table]:
     """Print one profile."""
-    how = f"{found['ledger']}, {found['latency_ms']:g} ms, {found['calls']:,} calls"
+    how = f"{found['ledger']}, {found['latency_ms']:g} ms"
     cpu = found["cpu_s"] / found["seconds"]
     tables = []
     for thread, shares in found["threads"].items():
-        rows = [{"group": name, "share": share} for name, share in shares["groups"].items()]
-        title = f"{how}; thread {thread}: {shares['cpu_s']:.1f} s CPU (process {cpu:.0%} of a core)"
-        tables.append(
-            table(title, rows[:top], {"group": "whose code", "share": "share of the thread's CPU"})
-        )
-        columns = {"function": "function", "calls": "calls", "own_s": "own CPU, s"}
-        tables.append(
-            table(f"{how}; dearest of thread {thread}", shares["functions"][:top], columns)
-        )
+        title = f"{how}, thread {thread}; the process used {cpu:.0%} of a core"
+        rows = [
+            {"group": group[0], "group_share": group[1], "own": own[0], "own_share": own[1]}
+            for group, own in zip(
+                [*shares["groups"], *[("", None)] * top][:top],
+                [*shares["own"], *[("", None)] * top][:top],
+                strict=True,
+            )
+        ]
+        columns = {
+            "group": "innermost code of",
+            "group_share": "share",
+            "own": "innermost function of ours",
+            "own_share": "share ",
+        }
+        tables.append(table(title, rows, columns))
     return tables
 
 
@@ -136,7 +166,7 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, nargs="+", default=[0.0, 20.0])
     parser.add_argument("--ledger", choices=KINDS, action="append")
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--top", type=int, default=12)
+    parser.add_argument("--top", type=int, default=10)
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:

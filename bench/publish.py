@@ -1,4 +1,4 @@
-"""Put the last run into the documents: tables into `docs/performance.md`, plots beside it.
+"""Put the last run into the documents: tables into two of them, plots into `docs/plots/`.
 
     python -m bench.publish
 
@@ -10,10 +10,11 @@ import re
 from pathlib import Path
 from typing import Final
 
-from bench import plots
+from bench import plots, scale
 from bench.report import Table, kept
 
-DOCUMENT: Final = Path(__file__).parents[1] / "docs" / "performance.md"
+_DOCS: Final = Path(__file__).parents[1] / "docs"
+DOCUMENTS: Final = (_DOCS / "performance.md", _DOCS / "scale.md")
 _BLOCK: Final = re.compile(
     r"(<!-- bench: (?!end)([\w-]+) -->\n).*?(<!-- bench: end -->)", flags=re.DOTALL
 )
@@ -21,7 +22,9 @@ _BLOCK: Final = re.compile(
 
 def main() -> None:
     """Write both."""
-    DOCUMENT.write_text(_BLOCK.sub(_block, DOCUMENT.read_text()))
+    scale.show()
+    for document in DOCUMENTS:
+        document.write_text(_BLOCK.sub(_block, document.read_text()))
     plots.main()
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
 import selectors
 import socket
 import struct
@@ -37,6 +38,7 @@ ANSWER: Final = (
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _MOST_AT_ONCE: Final = 1 << 18
 _BACKLOG: Final = 1_024
+_MOST_FILES: Final = 8_192
 _STAMPED: Final = sys.platform == "linux"
 _SO_TIMESTAMPNS: Final = 35
 
@@ -275,6 +277,8 @@ def main() -> None:
     parser.add_argument("--latency-ms", type=float, default=0.0)
     parser.add_argument("--stamp", action="store_true")
     options = parser.parse_args()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_MOST_FILES, hard), hard))
     loop = _Loop(options.latency_ms / 1000, stamp=options.stamp)
     print(loop.port, flush=True)
     loop.run()

@@ -140,7 +140,10 @@ def _stop_account(conn: Connection, row: Row[Any], some: Sequence[Settlement], n
         seconds, reason, _ = max(pauses)
         # Sixty calls refused in one moment are one strike.
         fresh = any(claimed > row.halted_ns for _, _, claimed in pauses)
-        until = max(row.paused_until_ns, now + int(seconds * _NS))
+        until = now + int(seconds * _NS)
+        if not (fresh and row.strikes):
+            # Else it was the trial that was refused, and what it kept the others for is over.
+            until = max(row.paused_until_ns, until)
         values = {
             "paused_until_ns": until,
             "pause_reason": reason,

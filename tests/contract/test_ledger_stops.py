@@ -69,6 +69,24 @@ def test_after_a_rest_one_call_goes_first_and_a_good_answer_lets_the_others_foll
     assert len(world.claim().tasks) > 1
 
 
+def test_a_trial_that_is_refused_rests_the_account_as_long_as_it_was_told_and_not_for_its_lease(
+    world,
+):
+    world.submit(ids(3), chunk_size=1)
+    first, older = world.claim_one(), world.claim_one()
+    world.record(settled(first, RETRY, pause_account_s=1.0))
+    world.clock.tick(1)
+    (trial,) = world.claim().tasks
+    assert acme(world).paused_until_ns > world.clock.ns + 10 * SECOND
+    world.record(settled(trial, RETRY, pause_account_s=2.0))
+    row = acme(world)
+    assert row.paused_until_ns == row.next_slot_ns == world.clock.ns + 2 * SECOND
+    assert row.strikes == 2
+    # What was claimed before says nothing new, and shortens nothing.
+    world.record(settled(older, RETRY, pause_account_s=1.0))
+    assert acme(world).paused_until_ns == world.clock.ns + 2 * SECOND
+
+
 def test_a_trial_whose_worker_died_is_tried_anew_when_its_lease_is_over(world):
     world.submit(ids(5), chunk_size=1)
     world.record(settled(world.claim_one(), RETRY, pause_account_s=1.0))

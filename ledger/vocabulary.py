@@ -25,6 +25,7 @@ EVENTS: Final = frozenset(
         "metrics_failed",
         "part_ended",
         "part_killed",
+        "postpone_failed",
         "record_failed",
         "request_finished",
         "schema_fits",

@@ -14,6 +14,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     LargeBinary,
@@ -31,6 +32,7 @@ __all__ = [
     "FOREVER_NS",
     "account",
     "attempt",
+    "checkpoint",
     "chunk",
     "clock",
     "event",
@@ -39,10 +41,14 @@ __all__ = [
     "leaf",
     "lease",
     "metadata",
+    "origin",
     "parked_message",
     "project",
+    "pruning",
     "readback",
     "request",
+    "subtree",
+    "unsealed",
 ]
 
 # Parked: not before somebody says so (a stream still comes in, a hold, a probe under way).
@@ -451,11 +457,64 @@ event_body = Table(
     Column("salt", LargeBinary, nullable=False),
 )
 
+# Events that are in no leaf yet, in about the order they came; a trigger on `event` fills it. What
+# commits late is here all the same, where "all after the last one" would pass it over.
+unsealed = Table(
+    "unsealed",
+    metadata,
+    Column("seq", _BIG, Identity(always=False), primary_key=True),
+    Column("event", Text, nullable=False),
+)
+
+# The tree (`ledger.audit`): insert-only, and triggers refuse everything else.
 leaf = Table(
     "leaf",
     metadata,
     Column("idx", _BIG, primary_key=True, autoincrement=False),
     Column("event", Text, ForeignKey("event.id"), nullable=False, unique=True),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+# Roots of full subtrees of 256, 65,536, … leaves, `level` 1, 2, …
+subtree = Table(
+    "subtree",
+    metadata,
+    Column("level", SmallInteger, primary_key=True, autoincrement=False),
+    Column("idx", _BIG, primary_key=True, autoincrement=False),
+    Column("hash", LargeBinary, nullable=False),
+)
+
+# Names of the log: the first one, and another after each restore of an older ledger.
+origin = Table(
+    "origin",
+    metadata,
+    Column("no", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False, unique=True),
+    # Leaves that were there when it was opened.
+    Column("size", BigInteger, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+)
+
+checkpoint = Table(
+    "checkpoint",
+    metadata,
+    # Without a gap, from 1.
+    Column("no", _BIG, primary_key=True, autoincrement=False),
+    Column("origin", Text, ForeignKey("origin.name"), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    # As it was signed and published.
+    Column("note", Text, nullable=False),
+    Column("signed_at", BigInteger, nullable=False),
+    UniqueConstraint("origin", "size", name="one_root_per_size"),
+)
+
+# Bodies of the leaves below an index may be deleted; by which event that was recorded.
+pruning = Table(
+    "pruning",
+    metadata,
+    Column("below", _BIG, primary_key=True, autoincrement=False),
+    Column("event", Text, ForeignKey("event.id"), nullable=False),
 )
 
 # Queue messages that cannot be an order. What they said is not kept, it may hold names.

@@ -20,7 +20,7 @@ from ledger.event_types import EventType, fault_of, newest
 from ledger.identity import new_id
 from ledger.schema import event, event_body
 
-__all__ = ["EventType", "append", "event_rows", "leaf_hash"]
+__all__ = ["EventType", "append", "event_rows", "insert_event", "leaf_hash"]
 
 LEAF_PREFIX: Final = b"expunge-audit/v1\n"
 _SALT_BYTES: Final = 32
@@ -44,10 +44,15 @@ def append(
         ValueError: The payload does not match its type's schema, or has no canonical form.
     """
     head, body = event_rows(kind, payload, request_id=request_id)
+    insert_event(conn, head, body)
+    return str(head["id"])
+
+
+def insert_event(conn: Connection, head: dict[str, Any], body: dict[str, Any]) -> None:
+    """Add an event whose rows `event_rows` made."""
     leave_witness(conn, {event.c.id: head["id"]})
     conn.execute(insert(event).values(head))
     conn.execute(insert(event_body).values(body))
-    return str(head["id"])
 
 
 def event_rows(

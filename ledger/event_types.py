@@ -206,14 +206,14 @@ SCHEMAS: Final[Mapping[EventType, tuple[Schema, ...]]] = {
         {"account": _text, "reason": _text, "milliseconds": _count}, {"account": _text, **_ACT}
     ),
     EventType.ACCOUNT_RESUMED: _v1({"account": _text, **_RESUME}),
-    EventType.PROJECT_PAUSED: _v1(
-        {"project": _text, "reason": _text}, {"project": _text, **_ACT}
-    ),
+    EventType.PROJECT_PAUSED: _v1({"project": _text, "reason": _text}, {"project": _text, **_ACT}),
     EventType.PROJECT_RESUMED: _v1({"project": _text, **_RESUME}),
     EventType.PROJECT_BROKEN: _v1({"project": _text, "reason": _text}),
     EventType.PROJECT_MENDED: _v1({"project": _text}),
     EventType.ORDER_TAMPERED: _v1(
-        {"fault": _text}, {"fault": _text, "chunk": _count}, {"fault": _text, "ids": _count}
+        {"fault": _text},
+        {"fault": _text, "chunk": _maybe(_count)},
+        {"fault": _text, "ids": _count},
     ),
     # Of the log itself. `previous_*` say which log it goes on from, None for the first.
     EventType.LOG_OPENED: _v1(

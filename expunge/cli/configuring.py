@@ -1,4 +1,4 @@
-"""`expunge db upgrade`, `keys init` and `config show`: before the first request."""
+"""`expunge db upgrade` and `config show`: before the first request."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ def add_to(app: typer.Typer) -> None:
     """Add the groups."""
     for name, text, command, function in (
         ("db", "The ledger's database.", "upgrade", upgrade),
-        ("keys", "The keys that vouch for what was ordered.", "init", init),
         ("config", "The settings.", "show", show),
     ):
         group = typer.Typer(no_args_is_help=True, help=text)
@@ -36,27 +35,29 @@ def _nothing() -> None:
     """Take no options."""
 
 
-def upgrade() -> None:
+def upgrade(
+    app_role: str | None = typer.Option(
+        None, metavar="ROLE", help="PostgreSQL: role of producers and workers."
+    ),
+    sealer_role: str | None = typer.Option(
+        None, metavar="ROLE", help="PostgreSQL: role of `expunge seal`."
+    ),
+) -> None:
     """Create the ledger's tables, or bring them up to this release.
 
-    Works on EXPUNGE_LEDGER_ADMIN_URL when that is set, else on EXPUNGE_LEDGER_URL.
+    Works on EXPUNGE_LEDGER_ADMIN_URL when that is set, else on EXPUNGE_LEDGER_URL. Roles are given
+    what they need and nothing else: the application may only add to the record.
     """
     from ledger.migrate import upgrade as upgrade_ledger  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
-    revision = upgrade_ledger(settings.ledger_admin_url or settings.ledger_url)
+    revision = upgrade_ledger(
+        settings.ledger_admin_url or settings.ledger_url,
+        app_role=app_role,
+        sealer_role=sealer_role,
+    )
     typer.echo(f"The ledger is at revision {revision}.")
-
-
-def init() -> None:
-    """Make the keys in EXPUNGE_KEYS_DIR; never overwrites one. Keep a copy of them."""
-    from ledger.keys import Keys  # noqa: PLC0415
-    from ledger.settings import load_settings  # noqa: PLC0415
-
-    settings = load_settings()
-    Keys.create(settings.keys_dir)
-    typer.echo(f"Keys are in {settings.keys_dir}; keep a copy of them in a safe place.")
 
 
 def show(output: OutputOption = Output.TABLE) -> None:

@@ -87,9 +87,7 @@ def _open(
     size = count_leaves(conn)
     last = conn.execute(select(func.coalesce(func.max(origin.c.no), 0))).scalar_one()
     before = read_state(conn).origin if previous is None else previous.origin
-    conn.execute(
-        insert(origin).values(no=last + 1, name=name, size=size, opened_at=wall_us())
-    )
+    conn.execute(insert(origin).values(no=last + 1, name=name, size=size, opened_at=wall_us()))
     payload = {
         "principal": principal,
         "reason": reason,

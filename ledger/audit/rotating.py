@@ -49,7 +49,7 @@ def begin_rotation(
     if origin is None:
         msg = "Nothing was sealed yet; run `expunge seal --once`, then rotate."
         raise AuditError(msg)
-    if keys.following is not None and not _is_recorded(database, keys.event):
+    if keys.following is None or not _is_recorded(database, keys.event):
         drop_next(keys_dir)
     seed = secrets.token_bytes(32)
     following = Signer(origin, seed).public

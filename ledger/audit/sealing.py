@@ -27,7 +27,7 @@ from ledger.clock import wall_us
 from ledger.commits import leave_witness
 from ledger.crash_points import reached
 from ledger.engine import Database
-from ledger.errors import AuditError, RolledBackError, StaleLeaseError
+from ledger.errors import AuditError, StaleLeaseError
 from ledger.events import leaf_hash
 from ledger.leases import hold_lease, hold_lease_in, release_lease
 from ledger.schema import checkpoint, leaf, unsealed
@@ -108,9 +108,7 @@ class Sealer:
             LedgerError: The ledger did not confirm; the next round goes on.
         """
         with self._published.locked() as mine:
-            held = mine and hold_lease(
-                self._database, LEASE, owner=self._owner, seconds=_LEASE_S
-            )
+            held = mine and hold_lease(self._database, LEASE, owner=self._owner, seconds=_LEASE_S)
             return self._round(SigningKeys.load(self._keys_dir)) if held else None
 
     def close(self) -> None:

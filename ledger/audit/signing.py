@@ -49,13 +49,16 @@ class SigningKeys:
             line = ""
         seed, _, event_id = line.strip().partition(" ")
         try:
-            return cls(current=current, following=checked(seed), event=event_id)
+            following = checked(seed)
         except ValueError:
             msg = (
                 f"{_NEXT} in {directory} is no key; remove it, the rotation that made it was not "
                 "completed, and run `expunge keys rotate` again."
             )
             raise KeysError(msg) from None
+        # In force already, and only its draft was left by a crash.
+        done = following == current
+        return cls(current=current, following=None if done else following, event=event_id)
 
     def signers(self, origin: str) -> list[Signer]:
         """Give who signs for an origin, the key in force first."""
@@ -103,8 +106,14 @@ def put_in_force(directory: Path) -> None:
     Raises:
         KeysError: The directory cannot be written.
     """
+    following = SigningKeys.load(directory).following
+    draft = directory / f"{_FILE}.new"
     try:
-        (directory / _NEXT).replace(directory / _FILE)
+        if following is not None:
+            draft.unlink(missing_ok=True)
+            write_key(draft, following.hex())
+            draft.replace(directory / _FILE)
+        drop_next(directory)
         handle = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(handle)

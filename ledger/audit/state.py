@@ -23,7 +23,7 @@ __all__ = [
 
 NEW_ORIGIN = (
     "If an older copy of the ledger was restored on purpose, open a new origin with `expunge audit "
-    "new-origin`, then look for what is missing (docs/operations.md, \"After a restore\")"
+    'new-origin`, then look for what is missing (docs/operations.md, "After a restore")'
 )
 
 

@@ -7,7 +7,7 @@ hashes, however many leaves there are.
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, select
 
 from ledger.audit.merkle import (
     EMPTY_ROOT,
@@ -114,7 +114,9 @@ class StoredTree:
         return root_of(map(bytes, found))
 
 
-def insert_rows(conn: Connection, table: str, columns: str, rows: Sequence[tuple[Any, ...]]) -> None:
+def insert_rows(
+    conn: Connection, table: str, columns: str, rows: Sequence[tuple[Any, ...]]
+) -> None:
     """Insert plain rows by few statements; one for each row would take several times as long.
 
     Args:
@@ -136,8 +138,6 @@ def insert_rows(conn: Connection, table: str, columns: str, rows: Sequence[tuple
         )
 
 
-def _portions(
-    rows: Sequence[tuple[Any, ...]], most: int
-) -> Iterator[Sequence[tuple[Any, ...]]]:
+def _portions(rows: Sequence[tuple[Any, ...]], most: int) -> Iterator[Sequence[tuple[Any, ...]]]:
     for at in range(0, len(rows), most):
         yield rows[at : at + most]

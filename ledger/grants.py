@@ -1,0 +1,91 @@
+"""What each role may do in a PostgreSQL ledger: the application only adds to the record.
+
+Three roles: the owner makes the tables (`expunge db upgrade`); the application's, of producers,
+bridges and workers; the sealer's, which gives places in the log and prunes. Who can change the
+record can still be found out by `expunge audit verify`, the owner included; with these grants the
+application cannot even try.
+"""
+
+from typing import Final
+
+from sqlalchemy import Connection, text
+
+from ledger.errors import SettingsError
+from ledger.schema import metadata
+
+__all__ = ["ADDED_ONLY", "RECORD", "SEALED", "grant"]
+
+# Of the record; both are written by whoever makes the change that an event is about.
+ADDED_ONLY: Final = ("event", "event_body")
+# What only the sealer writes, and nobody changes.
+SEALED: Final = ("leaf", "subtree", "origin", "checkpoint", "pruning")
+RECORD: Final = (*ADDED_ONLY, *SEALED)
+_QUEUE: Final = "unsealed"
+_REVISION: Final = "alembic_version"
+
+
+def grant(conn: Connection, *, app_role: str | None, sealer_role: str | None) -> None:
+    """Give the roles exactly what they need, and take away all else of ours.
+
+    Args:
+        conn: The owner's transaction, on PostgreSQL.
+        app_role: Of producers, bridges and workers; None leaves it as it is.
+        sealer_role: Of `expunge seal`; None leaves it as it is.
+
+    Raises:
+        SettingsError: A role does not exist, or can do anything anyway.
+    """
+    for role in (app_role, sealer_role):
+        if role is not None:
+            _check(conn, role)
+    if app_role is not None:
+        _start(conn, app_role)
+        work = [name for name in metadata.tables if name not in (*RECORD, _QUEUE)]
+        _give(conn, app_role, "SELECT, INSERT, UPDATE, DELETE", *work)
+        _give(conn, app_role, "SELECT, INSERT", *ADDED_ONLY, _QUEUE)
+        _give(conn, app_role, "SELECT", *SEALED, _REVISION)
+    if sealer_role is not None:
+        _start(conn, sealer_role)
+        reads = ("account", "project", "clock", "request", "chunk", _REVISION)
+        _give(conn, sealer_role, "SELECT", *RECORD, _QUEUE, *reads)
+        _give(conn, sealer_role, "INSERT", *RECORD, _QUEUE)
+        _give(conn, sealer_role, "DELETE", "event_body", _QUEUE)
+        _give(conn, sealer_role, "SELECT, INSERT, UPDATE, DELETE", "lease", "heartbeat")
+        # To stop all calls when the ledger turns out to be an older copy.
+        stop = "UPDATE (paused, paused_at, stop_reason, halted_ns)"
+        _give(conn, sealer_role, stop, "account")
+
+
+def _check(conn: Connection, role: str) -> None:
+    query = text(
+        "SELECT rolsuper, pg_has_role(rolname, current_user, 'MEMBER') AS owns"
+        " FROM pg_roles WHERE rolname = :role"
+    )
+    found = conn.execute(query, {"role": role}).first()
+    if found is None:
+        msg = (
+            f"There is no role {role} in the database; make it first: "
+            f"CREATE ROLE {_quoted(conn, role)} LOGIN."
+        )
+        raise SettingsError(msg)
+    if found.rolsuper or found.owns:
+        msg = (
+            f"Role {role} owns the ledger's tables or is a superuser, so nothing can be kept from "
+            "it; name another one than that of EXPUNGE_LEDGER_ADMIN_URL."
+        )
+        raise SettingsError(msg)
+
+
+def _start(conn: Connection, role: str) -> None:
+    name = _quoted(conn, role)
+    conn.execute(text(f"GRANT USAGE ON SCHEMA public TO {name}"))
+    conn.execute(text(f"REVOKE ALL ON {', '.join(metadata.tables)} FROM {name}"))
+    conn.execute(text(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}"))
+
+
+def _give(conn: Connection, role: str, rights: str, *tables: str) -> None:
+    conn.execute(text(f"GRANT {rights} ON {', '.join(tables)} TO {_quoted(conn, role)}"))
+
+
+def _quoted(conn: Connection, role: str) -> str:
+    return str(conn.dialect.identifier_preparer.quote_identifier(role))

@@ -126,9 +126,7 @@ def checkpoint() -> None:
     settings = load_settings()
     note = Published(settings.audit_dir).checkpoint()
     if note is None:
-        msg = (
-            f"No checkpoint is in {settings.audit_dir}; the sealer (`expunge seal`) puts it there."
-        )
+        msg = f"No checkpoint is in {settings.audit_dir}; `expunge seal` puts it there."
         raise NotFoundError(msg)
     typer.echo(note, nl=False)
 

@@ -1,5 +1,7 @@
-"""Names of the log. Each restore of an older ledger begins another one: what was signed under the
-old name after that moment is gone, and under one name a size may have one root only.
+"""Names of the log: the first one, and another after each restore of an older ledger.
+
+What was signed under the old name after that moment is gone from the ledger, and under one name a
+size may have one root only.
 """
 
 import secrets

@@ -123,7 +123,8 @@ class Sealer:
         keys = self._finished_rotation(state, keys)
         frontier = self._database.read(lambda conn: StoredTree(conn).frontier(state.leaves))
         until = time.monotonic() + _ROUND_S
-        after, more, damaged = -1, True, []
+        damaged: list[str] = []
+        after, more = -1, True
         while more and time.monotonic() < until:
             after, more = self._take(frontier, after, damaged)
         if frontier.size > max(state.last_size, state.opened_size):
@@ -194,7 +195,7 @@ class Sealer:
     # -- growing ----------------------------------------------------------------------------------
 
     def _take(self, frontier: Frontier, after: int, damaged: list[str]) -> tuple[int, bool]:
-        """Seal one batch; gives the last place in the queue that was looked at, and if more wait."""
+        """Seal one batch; gives the last place in the queue that was seen, and if more wait."""
         most = _BATCH_SQLITE if self._database.is_sqlite else _BATCH
         rows = self._database.read(
             lambda conn: conn.execute(_WAITING, {"after": after, "most": most}).all()

@@ -47,7 +47,7 @@ def verify(
     keys: Sequence[PublicKey],
     published: str | None = None,
     kept: Sequence[str] = (),
-    progress: Callable[[int, int], None] = lambda done, of: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Verdict:
     """Verify a whole log.
 
@@ -79,7 +79,7 @@ class _Verification:
         self,
         conn: Connection,
         keys: Sequence[PublicKey],
-        progress: Callable[[int, int], None],
+        progress: Callable[[int, int], None] | None,
     ) -> None:
         self._conn = conn
         self._keys = keys
@@ -126,7 +126,7 @@ class _Verification:
             ):
                 says = f"Checkpoint {row.no} was edited: its columns say other than what is signed."
                 self._verdict.add(Kind.CHECKPOINT_EDITED, says)
-            first = opened[signed.origin] if signed.origin in opened else None
+            first = opened.get(signed.origin)
             if first is None or first.no < place or signed.size <= self._last:
                 says = f"Checkpoint {row.no} does not follow on the one before it."
                 self._verdict.add(Kind.ORIGIN_DIFFERS, says)
@@ -190,7 +190,8 @@ class _Verification:
             if made:
                 self._check_subtrees(made)
                 made.clear()
-                self._progress(frontier.size, self._leaves)
+                if self._progress is not None:
+                    self._progress(frontier.size, self._leaves)
             if frontier.size in self._due:
                 self._settle(frontier)
         self._verdict.leaves = frontier.size

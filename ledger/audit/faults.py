@@ -37,11 +37,13 @@ class Fault:
         kind: What.
         says: A sentence; ids without meaning in it, never a name.
         index: The first leaf concerned, None when it is of none.
+        end: When it is somewhere in a range of leaves: the first one behind that; else None.
     """
 
     kind: Kind
     says: str
     index: int | None = None
+    end: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -75,11 +77,21 @@ class Verdict:
 
     @property
     def first_bad(self) -> int | None:
-        """The lowest index that a fault names."""
-        return min((one.index for one in self.faults if one.index is not None), default=None)
+        """The lowest index that a fault names; of a range its start, unless another names more."""
+        exact = {one.index for one in self.faults if one.index is not None and one.end is None}
+        ranges = {
+            one.index
+            for one in self.faults
+            if one.index is not None
+            and one.end is not None
+            and not any(one.index <= known < one.end for known in exact)
+        }
+        return min(exact | ranges, default=None)
 
-    def add(self, kind: Kind, says: str, *, index: int | None = None) -> None:
+    def add(
+        self, kind: Kind, says: str, *, index: int | None = None, end: int | None = None
+    ) -> None:
         """Note a fault."""
         self.found += 1
         if len(self.faults) < self._MOST:
-            self.faults.append(Fault(kind=kind, says=says, index=index))
+            self.faults.append(Fault(kind=kind, says=says, index=index, end=end))

@@ -22,7 +22,7 @@ from ledger.audit.opening import open_first
 from ledger.audit.published import Published
 from ledger.audit.signing import SigningKeys, put_in_force
 from ledger.audit.state import LogState, opened_note, read_state, require_current
-from ledger.audit.stored import StoredTree, count_leaves, insert_rows
+from ledger.audit.stored import StoredTree, count_leaves, insert_rows, raw
 from ledger.clock import wall_us
 from ledger.commits import leave_witness
 from ledger.crash_points import reached
@@ -209,7 +209,7 @@ class Sealer:
                 if not is_event_whole(row):
                     damaged.append(row.event)
                     continue
-                known[row.event] = bytes(row.leaf_hash)
+                known[row.event] = raw(row.leaf_hash)
             done.append(row.seq)
         first = frontier.size
         leaves = []
@@ -292,4 +292,4 @@ def is_event_whole(row: Row[Any]) -> bool:
     """
     if row.leaf_hash is None or row.payload is None:
         return False
-    return leaf_hash(bytes(row.payload), bytes(row.salt)) == bytes(row.leaf_hash)
+    return leaf_hash(raw(row.payload), raw(row.salt)) == raw(row.leaf_hash)

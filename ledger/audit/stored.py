@@ -21,10 +21,15 @@ from ledger.audit.merkle import (
 from ledger.errors import AuditError
 from ledger.schema import leaf, subtree
 
-__all__ = ["StoredTree", "count_leaves", "insert_rows"]
+__all__ = ["StoredTree", "count_leaves", "insert_rows", "raw"]
 
 # A statement's parameters: SQLite takes 32,766, PostgreSQL 65,535.
 _MOST_VALUES: Final = 30_000
+
+
+def raw(value: bytes | memoryview | str | float) -> bytes:
+    """Give the bytes of a column that may have been changed by hand: SQLite stores any type."""
+    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
 
 
 def count_leaves(conn: Connection) -> int:
@@ -111,7 +116,7 @@ class StoredTree:
                 "`expunge audit verify` says which."
             )
             raise AuditError(msg)
-        return root_of(map(bytes, found))
+        return root_of(map(raw, found))
 
 
 def insert_rows(

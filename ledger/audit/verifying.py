@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, func, select, text
 from ledger.audit.faults import Kind, Verdict
 from ledger.audit.merkle import Frontier
 from ledger.audit.notes import Checkpoint, PublicKey, open_checkpoint
-from ledger.audit.stored import count_leaves
+from ledger.audit.stored import count_leaves, raw
 from ledger.canonical import canonical
 from ledger.event_types import BASE_FIELDS, SCHEMAS, EventType, fault_of
 from ledger.events import leaf_hash
@@ -119,7 +119,7 @@ class _Verification:
             signed = self._opened(row.note, f"Checkpoint {row.no}")
             if signed is None:
                 continue
-            if (row.origin, row.size, bytes(row.root)) != (
+            if (row.origin, row.size, raw(row.root)) != (
                 signed.origin,
                 signed.size,
                 signed.root,
@@ -184,7 +184,7 @@ class _Verification:
                 add(Kind.LEAF_MISSING, f"Leaf {frontier.size} is missing.", index=frontier.size)
                 append(b"\x00" * 32)
                 self._settle(frontier)
-            digest = bytes(row.hash)
+            digest = raw(row.hash)
             self._check_leaf(row, digest)
             append(digest)
             if made:
@@ -208,7 +208,8 @@ class _Verification:
                 self._told.add(kind)
                 bad = self._verdict.first_bad
                 index = self._good if bad is None or bad >= size else bad
-                self._verdict.add(kind, _root_fault(kind, what, index, size), index=index)
+                says = _root_fault(kind, what, index, size)
+                self._verdict.add(kind, says, index=index, end=size)
 
     def _check_leaf(self, row: Row[Any], digest: bytes) -> None:
         idx = row.idx
@@ -216,7 +217,7 @@ class _Verification:
             says = f"The event of leaf {idx} is missing."
             self._verdict.add(Kind.EVENT_MISSING, says, index=idx)
             return
-        if bytes(row.leaf_hash) != digest:
+        if raw(row.leaf_hash) != digest:
             says = f"Leaf {idx} and its event {row.event} have different hashes."
             self._verdict.add(Kind.LEAF_DIFFERS, says, index=idx)
         if row.payload is None:
@@ -226,19 +227,23 @@ class _Verification:
                 says = f"The body of leaf {idx} is missing, and no pruning of it is recorded."
                 self._verdict.add(Kind.BODY_MISSING, says, index=idx)
             return
-        payload = bytes(row.payload)
-        if leaf_hash(payload, bytes(row.salt)) != digest:
+        payload = raw(row.payload)
+        if leaf_hash(payload, raw(row.salt)) != digest:
             says = f"The body of leaf {idx} (event {row.event}) is not what was recorded."
             self._verdict.add(Kind.BODY_DIFFERS, says, index=idx)
             return
         self._check_payload(row, payload)
 
     def _check_payload(self, row: Row[Any], payload: bytes) -> None:
-        fields = json.loads(payload)
-        if (fields["id"], fields["type"], fields["request"]) != (row.event, row.type, row.request):
+        try:
+            fields = json.loads(payload)
+            said = fields["id"], fields["type"], fields["request"]
+            fault = _schema_fault(fields)
+        except (ValueError, KeyError, TypeError, RecursionError):
+            fields, said, fault = None, None, "it is no JSON object of ours"
+        if said is not None and said != (row.event, row.type, row.request):
             says = f"The event of leaf {row.idx} says other than its body (id, type or request)."
             self._verdict.add(Kind.ROW_DIFFERS, says, index=row.idx)
-        fault = _schema_fault(fields)
         if fault is None and canonical(fields) != payload:
             fault = "it is not in its canonical form"
         if fault is not None:
@@ -251,11 +256,11 @@ class _Verification:
         for level, idx, digest in made:
             query = select(subtree.c.hash).where(subtree.c.level == level, subtree.c.idx == idx)
             stored = self._conn.execute(query).scalar()
-            if stored is None or bytes(stored) != digest:
+            if stored is None or raw(stored) != digest:
                 first, end = idx << 8 * level, idx + 1 << 8 * level
                 what = "is missing" if stored is None else "is not that of their hashes"
                 says = f"The stored root of leaves {first} to {end - 1} {what}."
-                self._verdict.add(Kind.SUBTREE_DIFFERS, says, index=first)
+                self._verdict.add(Kind.SUBTREE_DIFFERS, says, index=first, end=end)
 
     def _check_extra_subtrees(self, size: int) -> None:
         counted = select(subtree.c.level, func.count()).group_by(subtree.c.level)
@@ -273,7 +278,7 @@ class _Verification:
         )
         for row in self._conn.execute(query):
             fits = row.type == EventType.BODIES_PRUNED and (
-                row.payload is None or json.loads(bytes(row.payload))["below"] == row.below
+                row.payload is None or f'"below":{row.below},'.encode() in raw(row.payload)
             )
             if not fits:
                 says = f"The pruning of leaves below {row.below} is not what its event says."
@@ -283,7 +288,7 @@ class _Verification:
         for row in self._conn.execute(_WAITING):
             self._verdict.waiting += 1
             whole = row.payload is not None and row.leaf_hash is not None
-            if not whole or leaf_hash(bytes(row.payload), bytes(row.salt)) != bytes(row.leaf_hash):
+            if not whole or leaf_hash(raw(row.payload), raw(row.salt)) != raw(row.leaf_hash):
                 says = f"Event {row.event}, which waits to be sealed, is not what was recorded."
                 self._verdict.add(Kind.NOT_SEALED, says)
         for row in self._conn.execute(_STRAY):

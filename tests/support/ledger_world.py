@@ -17,7 +17,7 @@ from ledger.migrate import upgrade
 from ledger.schema import chunk, metadata, request
 from ledger.states import ChunkState
 from ledger.tasks import Claim, Move, Settlement, Task
-from tests.support.unguarded import unguarded
+from tests.support.unguarded import tamper_file, unguarded
 
 __all__ = [
     "KEYS",
@@ -161,6 +161,8 @@ class World:
 
     def tamper(self, *statements: str, **values: Any) -> int:
         """Change rows of the record as the database's owner could; gives how many at the end."""
+        if self.database.is_sqlite:
+            return tamper_file(str(self.database.engine.url.database), statements, values)
 
         def work(conn: Connection) -> int:
             with unguarded(conn):

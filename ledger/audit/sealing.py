@@ -118,8 +118,8 @@ class Sealer:
     # -- one round --------------------------------------------------------------------------------
 
     def _round(self, keys: SigningKeys) -> Sealed:
-        state = self._opened(keys)
-        self._check(state, keys)
+        self._check(self._opened(keys), keys)
+        state = self._database.read(read_state)
         keys = self._finished_rotation(state, keys)
         frontier = self._database.read(lambda conn: StoredTree(conn).frontier(state.leaves))
         until = time.monotonic() + _ROUND_S

@@ -1,10 +1,11 @@
 """`expunge audit …`: whether anybody changed the record, and the record for others to check."""
 
 import sys
+import time
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import typer
 
@@ -14,10 +15,14 @@ from expunge.exit_codes import EXIT_UNVERIFIED
 if TYPE_CHECKING:
     from ledger.audit.faults import Verdict
     from ledger.audit.notes import PublicKey
+    from ledger.audit.published import Published
+    from ledger.engine import Database
     from ledger.settings import Settings
 
 __all__ = ["add_to"]
 
+_SETTLE_S: Final = 2.0
+_LOOK_S: Final = 0.1
 _Keys = typer.Option(
     [],
     "--public-key",
@@ -62,9 +67,10 @@ def verify(
     notes = [_text(path) for path in kept]
     with closing(Database(settings.ledger_url)) as database:
         check_schema(database)
+        note = _settled(database, published)
         verdict = database.read(
             lambda conn: verify_log(
-                conn, keys=keys, published=published.checkpoint(), kept=notes, progress=_progress()
+                conn, keys=keys, published=note, kept=notes, progress=_progress()
             )
         )
         orders = changed_orders(database, settings.keys_dir, verdict)
@@ -179,6 +185,20 @@ def _trusted(given: list[str], settings: "Settings") -> "list[PublicKey]":
         )
         raise AuditError(msg)
     return keys
+
+
+def _settled(database: "Database", published: "Published") -> str | None:
+    """Give the published checkpoint, once the sealer has also noted it, or a while has passed."""
+    from ledger.audit.state import is_recorded  # noqa: PLC0415
+
+    until = time.monotonic() + _SETTLE_S
+    while True:
+        note = published.checkpoint()
+        if note is None or time.monotonic() > until:
+            return note
+        if database.read(lambda conn, note=note: is_recorded(conn, note)):  # type: ignore[misc]
+            return note
+        time.sleep(_LOOK_S)
 
 
 def _text(path: Path) -> str:

@@ -15,12 +15,14 @@ from ledger.schema import checkpoint, origin
 __all__ = [
     "NEW_ORIGIN",
     "LogState",
+    "is_recorded",
     "opened_note",
     "read_state",
     "require_current",
     "require_published",
 ]
 
+_LATELY = 20
 NEW_ORIGIN = (
     "If an older copy of the ledger was restored on purpose, open a new origin with `expunge audit "
     'new-origin`, then look for what is missing (docs/operations.md, "After a restore")'
@@ -113,6 +115,12 @@ def require_current(conn: Connection, state: LogState, published: Checkpoint) ->
             "signed; `expunge audit verify` names the first bad index."
         )
         raise AuditError(msg)
+
+
+def is_recorded(conn: Connection, note: str) -> bool:
+    """Say whether the ledger has a checkpoint that was published; the sealer notes it last."""
+    last = select(checkpoint.c.note).order_by(checkpoint.c.no.desc()).limit(_LATELY)
+    return note in conn.execute(last).scalars().all()
 
 
 def require_published(database: Database, published: Published) -> None:

@@ -159,7 +159,7 @@ def test_two_sealers_of_one_ledger_take_turns(world, log, tmp_path):
     assert elsewhere.round() is None
     first.close()
     log.add(1)
-    assert other.sealer().round().size == 7
+    assert other.seal().size == 7
     assert log.verify().good
 
 

@@ -29,7 +29,9 @@ _MOST_VALUES: Final = 30_000
 
 def raw(value: bytes | memoryview | str | float) -> bytes:
     """Give the bytes of a column that may have been changed by hand: SQLite stores any type."""
-    return bytes(value) if isinstance(value, bytes | memoryview) else str(value).encode()
+    if type(value) is bytes:
+        return value
+    return bytes(value) if isinstance(value, memoryview) else str(value).encode()
 
 
 def count_leaves(conn: Connection) -> int:

@@ -122,7 +122,7 @@ def test_an_older_copy_of_the_ledger_is_refused_until_an_operator_opens_a_new_or
     # What was signed under the old name can no longer come out, and is told.
     assert service.log.kinds(notes[-1]) == {Kind.FORKED}
     assert lost not in {row.request for row in service.rows(event, event.c.id)}
-    roots = {}
+    roots: dict[tuple[str, int], bytes] = {}
     for note in [*notes, *(row.note for row in service.rows(checkpoint, checkpoint.c.no))]:
         signed = open_checkpoint(note, service.log.published.keys())
         assert roots.setdefault((signed.origin, signed.size), signed.root) == signed.root

@@ -38,13 +38,11 @@ def _add(database: Database, count: int) -> None:
         made = [
             event_rows(EventType.CALLS_INTENT, payload) for _ in range(min(_AT_ONCE, count - begin))
         ]
-        heads = [tuple(head.values()) for head, _ in made]
+        heads = [(head["id"], head["type"], head["leaf_hash"]) for head, _ in made]
         bodies = [tuple(body.values()) for _, body in made]
 
-        def work(
-            conn: object, heads: list[tuple[object, ...]] = heads, bodies: object = bodies
-        ) -> None:
-            insert_rows(conn, "event", "id, request, type, leaf_hash", heads)  # type: ignore[arg-type]
+        def work(conn: object, heads: object = heads, bodies: object = bodies) -> None:
+            insert_rows(conn, "event", "id, type, leaf_hash", heads)  # type: ignore[arg-type]
             insert_rows(conn, "event_body", "event, payload, salt", bodies)  # type: ignore[arg-type]
 
         database.write(work)

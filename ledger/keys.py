@@ -43,25 +43,32 @@ class Keys:
         )
 
     @classmethod
-    def create(cls, directory: Path) -> "Keys":
+    def create(cls, directory: Path, *, signing_dir: Path | None = None) -> "Keys":
         """Make all three key files, mode 0600, in a directory of mode 0700.
+
+        Args:
+            directory: Of EXPUNGE_KEYS_DIR.
+            signing_dir: Where the sealer's key goes instead, which nobody else needs.
 
         Raises:
             KeysError: A key is there already (it is never overwritten: what was MACed with it
                 could not be checked any more), or the directory cannot be written.
         """
+        paths = [directory / name for name in KEY_FILES]
+        if signing_dir is not None:
+            paths[-1] = signing_dir / KEY_FILES[-1]
         try:
-            make_private_folder(directory)
-            for name in KEY_FILES:
-                if (directory / name).exists():
+            for path in paths:
+                make_private_folder(path.parent)
+                if path.exists():
                     msg = (
-                        f"{name} is already in {directory}; keys are never overwritten, because "
-                        "what they vouch for could not be checked any more. Use another "
+                        f"{path.name} is already in {path.parent}; keys are never overwritten, "
+                        "because what they vouch for could not be checked any more. Use another "
                         "EXPUNGE_KEYS_DIR, or keep these."
                     )
                     raise KeysError(msg)
-            for name in KEY_FILES:
-                write_key(directory / name, secrets.token_hex(_BYTES))
+            for path in paths:
+                write_key(path, secrets.token_hex(_BYTES))
         except OSError as error:
             msg = f"Keys cannot be written to {directory} ({error.strerror}); check its owner."
             raise KeysError(msg) from None

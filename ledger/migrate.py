@@ -18,7 +18,7 @@ from sqlalchemy import Connection, func, select, text
 
 from ledger.engine import Database
 from ledger.errors import LedgerError, SchemaError, SettingsError
-from ledger.grants import grant
+from ledger.grants import Role, grant
 from ledger.host import require_local
 from ledger.private import make_private_folder
 
@@ -34,8 +34,9 @@ def upgrade(url: str, *, app_role: str | None = None, sealer_role: str | None = 
 
     Args:
         url: The ledger's URL, with a role that may create tables.
-        app_role: PostgreSQL role of producers and workers, which may only add to the record.
-        sealer_role: PostgreSQL role of the sealer.
+        app_role: PostgreSQL role of producers and workers, which may only add to the record: its
+            name, or its URL of the ledger, and then it is made when it is missing.
+        sealer_role: PostgreSQL role of the sealer; as above.
 
     Returns:
         The revision in force afterwards.
@@ -141,5 +142,8 @@ def _upgrade(conn: Connection, clock_source: str, roles: dict[str, str | None]) 
         msg = "The migrations ran but left no revision; restore the ledger from its copy."
         raise LedgerError(msg)
     if any(roles.values()):
-        grant(conn, app_role=roles["app_role"], sealer_role=roles["sealer_role"])
+        grant(
+            conn,
+            **{name: None if text is None else Role.parse(text) for name, text in roles.items()},
+        )
     return revision

@@ -1,6 +1,7 @@
 """`expunge db upgrade` and `config show`: before the first request."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -37,16 +38,17 @@ def _nothing() -> None:
 
 def upgrade(
     app_role: str | None = typer.Option(
-        None, metavar="ROLE", help="PostgreSQL: role of producers and workers."
+        None, metavar="ROLE|@FILE", help="PostgreSQL: role of producers and workers."
     ),
     sealer_role: str | None = typer.Option(
-        None, metavar="ROLE", help="PostgreSQL: role of `expunge seal`."
+        None, metavar="ROLE|@FILE", help="PostgreSQL: role of `expunge seal`."
     ),
 ) -> None:
     """Create the ledger's tables, or bring them up to this release.
 
     Works on EXPUNGE_LEDGER_ADMIN_URL when that is set, else on EXPUNGE_LEDGER_URL. Roles are given
-    what they need and nothing else: the application may only add to the record.
+    what they need and nothing else: the application may only add to the record. A file holds the
+    role's URL of the ledger; a role that is missing is made with its password.
     """
     from ledger.migrate import upgrade as upgrade_ledger  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
@@ -54,10 +56,22 @@ def upgrade(
     settings = load_settings()
     revision = upgrade_ledger(
         settings.ledger_admin_url or settings.ledger_url,
-        app_role=app_role,
-        sealer_role=sealer_role,
+        app_role=_role(app_role),
+        sealer_role=_role(sealer_role),
     )
     typer.echo(f"The ledger is at revision {revision}.")
+
+
+def _role(given: str | None) -> str | None:
+    from ledger.errors import SettingsError  # noqa: PLC0415
+
+    if given is None or not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        msg = f"{given[1:]} cannot be read; it is to hold the role's URL of the ledger."
+        raise SettingsError(msg) from None
 
 
 def show(output: OutputOption = Output.TABLE) -> None:

@@ -1,6 +1,7 @@
 """`expunge keys …`: the keys that vouch for what was ordered, and the one that signs the log."""
 
 from contextlib import closing
+from pathlib import Path
 
 import typer
 
@@ -18,13 +19,17 @@ def add_to(app: typer.Typer) -> None:
     app.add_typer(group, name="keys")
 
 
-def init() -> None:
+def init(
+    signing_dir: Path | None = typer.Option(
+        None, help="Where the key goes that only the sealer needs; default: with the others."
+    ),
+) -> None:
     """Make the keys in EXPUNGE_KEYS_DIR; never overwrites one. Keep a copy of them."""
     from ledger.keys import Keys  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
-    Keys.create(settings.keys_dir)
+    Keys.create(settings.keys_dir, signing_dir=signing_dir)
     typer.echo(f"Keys are in {settings.keys_dir}; keep a copy of them in a safe place.")
 
 

@@ -227,8 +227,7 @@ class Sealer:
                 leave_witness(conn, {leaf.c.idx: leaves[0][0], leaf.c.event: leaves[0][1]})
             insert_rows(conn, "leaf", "idx, event, hash", leaves)
             insert_rows(conn, "subtree", "level, idx, hash", subtrees)
-            gone = delete(unsealed).where(unsealed.c.seq.in_(bindparam("seqs", expanding=True)))
-            conn.execute(gone, {"seqs": done})
+            _dequeue(conn, done)
 
         if done:
             self._database.write_bulk(work)
@@ -282,6 +281,14 @@ class Sealer:
     def _is_sealed(self, event_id: str) -> bool:
         query = select(leaf.c.idx).where(leaf.c.event == event_id)
         return self._database.read(lambda conn: conn.execute(query).first()) is not None
+
+
+def _dequeue(conn: Connection, places: list[int]) -> None:
+    if conn.dialect.name == "postgresql":
+        conn.exec_driver_sql("DELETE FROM unsealed WHERE seq = ANY(%s)", (places,))
+        return
+    gone = delete(unsealed).where(unsealed.c.seq.in_(bindparam("seqs", expanding=True)))
+    conn.execute(gone, {"seqs": places})
 
 
 def is_event_whole(row: Row[Any]) -> bool:

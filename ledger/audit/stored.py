@@ -23,8 +23,9 @@ from ledger.schema import leaf, subtree
 
 __all__ = ["StoredTree", "count_leaves", "insert_rows", "raw"]
 
-# A statement's parameters: SQLite takes 32,766, PostgreSQL 65,535.
+# A statement's parameters: SQLite takes 32,766.
 _MOST_VALUES: Final = 30_000
+_ARRAYS: Final = {int: "bigint", str: "text", bytes: "bytea"}
 
 
 def raw(value: bytes | memoryview | str | float) -> bytes:
@@ -134,7 +135,16 @@ def insert_rows(
     """
     if not rows:
         return
-    mark = "?" if conn.dialect.name == "sqlite" else "%s"
+    if conn.dialect.name == "postgresql":
+        # One parameter a column: binding thousands takes longer than inserting them.
+        types = [_ARRAYS[type(value)] for value in rows[0]]
+        arrays = ", ".join(f"%s::{kind}[]" for kind in types)
+        conn.exec_driver_sql(
+            f"INSERT INTO {table} ({columns}) SELECT * FROM unnest({arrays})",  # noqa: S608 - as below
+            tuple(map(list, zip(*rows, strict=True))),
+        )
+        return
+    mark = "?"
     width = len(rows[0])
     one = f"({', '.join([mark] * width)})"
     for some in _portions(rows, _MOST_VALUES // width):

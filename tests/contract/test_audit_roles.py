@@ -3,7 +3,7 @@
 from contextlib import closing
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 from sqlalchemy.exc import ProgrammingError
 
 from expunge.doctor.audit_checks import check_guard
@@ -112,5 +112,16 @@ def test_roles_that_make_no_sense_are_refused(postgres_url, tmp_path):
         upgrade(postgres_url, app_role="nobody")
     with pytest.raises(SettingsError, match="Role expunge owns the ledger's tables"):
         upgrade(postgres_url, app_role="expunge")
+    with pytest.raises(SettingsError, match="no database URL with a user"):
+        upgrade(postgres_url, app_role="postgresql://host/name")
     with pytest.raises(SettingsError, match="SQLite has no roles"):
         upgrade(f"sqlite:///{tmp_path / 'x.db'}", app_role="app")
+
+
+def test_a_role_that_is_missing_is_made_from_its_url(postgres_url, roles):
+    name = f"it's%{roles.app[-8:]}"
+    url = make_url(postgres_url).set(username=name, password="p%'w")
+    for _ in range(2):
+        upgrade(postgres_url, app_role=url.render_as_string(hide_password=False))
+    with closing(Database(url.render_as_string(hide_password=False))) as database:
+        assert look_at_guard(database).allowed == []

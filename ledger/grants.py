@@ -108,7 +108,7 @@ def _check(conn: Connection, role: Role) -> None:
             return
         msg = (
             f"There is no role {role.name} in the database; make it first: "
-            f"CREATE ROLE {_quoted(conn, role.name)} LOGIN."
+            f"CREATE ROLE {_quoted(role.name)} LOGIN."
         )
         raise SettingsError(msg)
     if found.rolsuper or found.owns:
@@ -120,15 +120,17 @@ def _check(conn: Connection, role: Role) -> None:
 
 
 def _start(conn: Connection, role: str) -> None:
-    name = _quoted(conn, role)
+    name = _quoted(role)
     conn.execute(text(f"GRANT USAGE ON SCHEMA public TO {name}"))
     conn.execute(text(f"REVOKE ALL ON {', '.join(metadata.tables)} FROM {name}"))
     conn.execute(text(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {name}"))
 
 
 def _give(conn: Connection, role: str, rights: str, *tables: str) -> None:
-    conn.execute(text(f"GRANT {rights} ON {', '.join(tables)} TO {_quoted(conn, role)}"))
+    conn.execute(text(f"GRANT {rights} ON {', '.join(tables)} TO {_quoted(role)}"))
 
 
-def _quoted(conn: Connection, role: str) -> str:
-    return str(conn.dialect.identifier_preparer.quote_identifier(role))
+def _quoted(role: str) -> str:
+    doubled = role.replace('"', '""')
+    # A colon would begin a parameter.
+    return f'"{doubled}"'.replace(":", "\\:")

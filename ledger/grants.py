@@ -100,7 +100,8 @@ def _check(conn: Connection, role: Role) -> None:
     if found is None:
         if role.password is not None:
             making = text(
-                "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', CAST(:name AS text), CAST(:password AS text))"
+                "SELECT format('CREATE ROLE %I LOGIN PASSWORD %L', CAST(:name AS text),"
+                " CAST(:password AS text))"
             )
             values = {"name": role.name, "password": role.password}
             statement = conn.execute(making, values).scalar_one()

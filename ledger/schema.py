@@ -14,11 +14,9 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
-    Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -26,6 +24,18 @@ from sqlalchemy import (
     text,
 )
 
+from ledger.log_tables import (
+    BIG,
+    checkpoint,
+    event,
+    event_body,
+    leaf,
+    metadata,
+    origin,
+    pruning,
+    subtree,
+    unsealed,
+)
 from ledger.states import Certainty, ChunkState, Kind, Lane, RequestState, Result, Sight
 
 __all__ = [
@@ -55,9 +65,6 @@ __all__ = [
 FOREVER_NS: Final = 2**62
 # `urgency` of work that is due in more than three days, or never.
 NOT_URGENT: Final = 2**31 - 1
-
-_BIG = BigInteger().with_variant(Integer, "sqlite")
-metadata = MetaData()
 
 
 def _one_of(column: str, values: type) -> CheckConstraint:
@@ -258,7 +265,7 @@ request = Table(
 chunk = Table(
     "chunk",
     metadata,
-    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("id", BIG, primary_key=True, autoincrement=True),
     Column("request_id", Text, ForeignKey("request.id"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("no", BigInteger, nullable=False),
@@ -348,7 +355,7 @@ chunk = Table(
 readback = Table(
     "readback",
     metadata,
-    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("id", BIG, primary_key=True, autoincrement=True),
     Column("request_id", Text, ForeignKey("request.id"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("chunk_id", BigInteger),
@@ -437,84 +444,6 @@ attempt = Table(
         sqlite_where=text("outcome IS NULL"),
         postgresql_where=text("outcome IS NULL"),
     ),
-)
-
-event = Table(
-    "event",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("request", Text),
-    Column("type", Text, nullable=False),
-    Column("leaf_hash", LargeBinary, nullable=False),
-    Index("event_of_request", "request"),
-)
-
-event_body = Table(
-    "event_body",
-    metadata,
-    Column("event", Text, ForeignKey("event.id"), primary_key=True),
-    Column("payload", LargeBinary, nullable=False),
-    Column("salt", LargeBinary, nullable=False),
-)
-
-# Events that are in no leaf yet, in about the order they came; a trigger on `event` fills it. What
-# commits late is here all the same, where "all after the last one" would pass it over.
-unsealed = Table(
-    "unsealed",
-    metadata,
-    Column("seq", _BIG, Identity(always=False), primary_key=True),
-    Column("event", Text, nullable=False),
-)
-
-# The tree (`ledger.audit`): insert-only, and triggers refuse everything else.
-leaf = Table(
-    "leaf",
-    metadata,
-    Column("idx", _BIG, primary_key=True, autoincrement=False),
-    Column("event", Text, ForeignKey("event.id"), nullable=False, unique=True),
-    Column("hash", LargeBinary, nullable=False),
-)
-
-# Roots of full subtrees of 256, 65,536, … leaves, `level` 1, 2, …
-subtree = Table(
-    "subtree",
-    metadata,
-    Column("level", SmallInteger, primary_key=True, autoincrement=False),
-    Column("idx", _BIG, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False),
-)
-
-# Names of the log: the first one, and another after each restore of an older ledger.
-origin = Table(
-    "origin",
-    metadata,
-    Column("no", Integer, primary_key=True, autoincrement=False),
-    Column("name", Text, nullable=False, unique=True),
-    # Leaves that were there when it was opened.
-    Column("size", BigInteger, nullable=False),
-    Column("opened_at", BigInteger, nullable=False),
-)
-
-checkpoint = Table(
-    "checkpoint",
-    metadata,
-    # Without a gap, from 1.
-    Column("no", _BIG, primary_key=True, autoincrement=False),
-    Column("origin", Text, ForeignKey("origin.name"), nullable=False),
-    Column("size", BigInteger, nullable=False),
-    Column("root", LargeBinary, nullable=False),
-    # As it was signed and published.
-    Column("note", Text, nullable=False),
-    Column("signed_at", BigInteger, nullable=False),
-    UniqueConstraint("origin", "size", name="one_root_per_size"),
-)
-
-# Bodies of the leaves below an index may be deleted; by which event that was recorded.
-pruning = Table(
-    "pruning",
-    metadata,
-    Column("below", _BIG, primary_key=True, autoincrement=False),
-    Column("event", Text, ForeignKey("event.id"), nullable=False),
 )
 
 # Queue messages that cannot be an order. What they said is not kept, it may hold names.

@@ -121,7 +121,6 @@ def test_what_is_no_checkpoint_is_refused_by_both_verifiers(note):
             ForeignKeys([str(SIGNER.public)]).read(note)
 
 
-@pytest.mark.fault("F125")
 def test_no_changed_byte_passes():
     rng = random.Random(7)
     raw = NOTE.encode()

@@ -41,9 +41,9 @@ def prune_bodies(database: Database, *, below: int, principal: str, reason: str)
     """
     check_act(principal=principal, reason=reason)
 
-    def record(conn: Connection) -> int:
-        done = conn.execute(select(func.max(pruning.c.below))).scalar() or 0
-        if below > done:
+    def record(conn: Connection) -> None:
+        done = conn.execute(select(func.max(pruning.c.below))).scalar()
+        if done is None or below > done:
             signed = conn.execute(select(func.max(checkpoint.c.size))).scalar() or 0
             if below > min(signed, count_leaves(conn)):
                 msg = f"Only signed events can be pruned: {below} is beyond the last, {signed}."
@@ -51,7 +51,6 @@ def prune_bodies(database: Database, *, below: int, principal: str, reason: str)
             payload = {"principal": principal, "reason": reason, "below": below}
             event_id = append(conn, EventType.BODIES_PRUNED, payload)
             conn.execute(insert(pruning).values(below=below, event=event_id))
-        return int(done)
 
     database.write(record)
     count = 0

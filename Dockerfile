@@ -29,11 +29,12 @@ LABEL org.opencontainers.image.title="Expunge" \
       org.opencontainers.image.description="Carries out deletion requests against MemOS, reads back what is left, and keeps the record of it." \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.licenses="Apache-2.0"
-# A number, so that orchestrators can see that it is not root. The keys' folder is made here: a
+# A number, so that orchestrators can see that it is not root. The folders of keys and checkpoints are made here: a
 # volume that is mounted there takes its owner and mode over.
 RUN groupadd --system --gid 10001 expunge \
  && useradd --system --uid 10001 --gid 10001 --home-dir /var/lib/expunge --shell /usr/sbin/nologin expunge \
- && install -d -o 10001 -g 10001 -m 0700 /var/lib/expunge /var/lib/expunge/keys
+ && install -d -o 10001 -g 10001 -m 0700 /var/lib/expunge /var/lib/expunge/keys \
+      /var/lib/expunge/signing /var/lib/expunge/audit
 COPY --from=build /opt/expunge /opt/expunge
 ENV PATH=/opt/expunge/bin:$PATH \
     PYTHONUNBUFFERED=1 \

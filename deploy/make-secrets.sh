@@ -49,13 +49,26 @@ if [ ! -e "$folder/postgres_password" ]; then
   # Hexadecimal, so that it stands in a URL as it is.
   od -An -N24 -tx1 /dev/urandom | tr -d ' \n' > "$folder/postgres_password"
   hand_over "$folder/postgres_password"
-  rm -f "$folder/expunge_ledger_url"
+  rm -f "$folder/expunge_ledger_admin_url"
+fi
+
+# The owner makes the tables; the other two have roles of their own, which `expunge db upgrade` makes.
+if [ ! -e "$folder/expunge_ledger_admin_url" ]; then
+  printf 'postgresql://expunge:%s@postgres:5432/expunge\n' "$(cat "$folder/postgres_password")" \
+    > "$folder/expunge_ledger_admin_url"
+  hand_over "$folder/expunge_ledger_admin_url"
 fi
 
 if [ ! -e "$folder/expunge_ledger_url" ]; then
-  printf 'postgresql://expunge:%s@postgres:5432/expunge\n' "$(cat "$folder/postgres_password")" \
-    > "$folder/expunge_ledger_url"
+  printf 'postgresql://expunge_app:%s@postgres:5432/expunge\n' \
+    "$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" > "$folder/expunge_ledger_url"
   hand_over "$folder/expunge_ledger_url"
+fi
+
+if [ ! -e "$folder/expunge_sealer_ledger_url" ]; then
+  printf 'postgresql://expunge_sealer:%s@postgres:5432/expunge\n' \
+    "$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" > "$folder/expunge_sealer_ledger_url"
+  hand_over "$folder/expunge_sealer_ledger_url"
 fi
 
 echo "Secrets are in $folder; git does not know them. Keep a copy in a safe place." >&2

@@ -201,6 +201,7 @@ def _settings(template: Settings, folder: Path, redis_url: str, *, kept: bool) -
         "ledger_url": f"sqlite:///{folder}/expunge.db",
         "ledger_admin_url": None,
         "keys_dir": folder / "keys",
+        "audit_dir": folder / "audit",
         "redis_url": redis_url,
         # The children read the environment, and that names project `default` alone.
         "more_projects": {},

@@ -10,7 +10,7 @@ from typing import Final
 
 import rfc8785
 
-__all__ = ["canonical", "framed"]
+__all__ = ["canonical", "framed", "is_canonical"]
 
 _LARGEST: Final = 2**53
 _length = struct.Struct(">Q").pack
@@ -35,6 +35,16 @@ def canonical(value: object) -> bytes:
     except rfc8785.CanonicalizationError:
         msg = "The value has no canonical JSON form."
         raise ValueError(msg) from None
+
+
+def is_canonical(value: object, stored: bytes) -> bool:
+    """Say whether bytes are the canonical ones of what they were read into."""
+    if _encode(value).encode() == stored and _is_plain(value):
+        return True
+    try:
+        return canonical(value) == stored
+    except (ValueError, UnicodeEncodeError):
+        return False
 
 
 def framed(domain: str, *parts: bytes) -> bytes:

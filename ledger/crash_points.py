@@ -43,6 +43,10 @@ PLACES: Final = frozenset(
         "sweep.before_commit",
         "sweep.after_commit",
         "bell.before_publish",
+        "seal.after_leaves",
+        "seal.before_publish",
+        "seal.after_publish",
+        "seal.before_new_key",
     }
 )
 _RULE: Final = re.compile(r"([a-z._]+)@([1-9][0-9]*)=(kill|stop|lost|delay:([0-9.]+))")

@@ -14,7 +14,9 @@ ExpungeError
 │  ├─ DiskError           the disk failed under a commit: this process writes no more and must end
 │  └─ OtherHostError      another host writes to the same SQLite file: this one must not
 ├─ StaleLeaseError        somebody else holds the work by now: the late write was refused
-└─ TamperedError          a row does not carry the MAC of what was ordered: no call is made for it
+├─ TamperedError          a row does not carry the MAC of what was ordered: no call is made for it
+└─ AuditError             the log is not what was signed: nothing more is signed, a person looks
+   └─ RolledBackError     the ledger is older than the last published checkpoint, or another one
 ```
 
 Messages hold request ids, project names and settings' names. They never hold an API key, a user
@@ -24,6 +26,7 @@ id, a memory id, or text that came from MemOS.
 from typing import ClassVar
 
 __all__ = [
+    "AuditError",
     "CommitUnknownError",
     "ConflictError",
     "DiskError",
@@ -33,6 +36,7 @@ __all__ = [
     "NotFoundError",
     "OtherHostError",
     "RequestError",
+    "RolledBackError",
     "SchemaError",
     "SettingsError",
     "StaleLeaseError",
@@ -139,3 +143,16 @@ class TamperedError(ExpungeError):
     """A stored order does not match its MAC; no call is made for it."""
 
     exit_code = 9
+
+
+class AuditError(ExpungeError):
+    """The log is not what was signed, or cannot be signed; nothing more is until a person looks."""
+
+    exit_code = 9
+
+
+class RolledBackError(AuditError):
+    """The ledger is not the one whose last checkpoint was published: older, or another one.
+
+    Calls made since are missing in it, so nothing is sent either.
+    """

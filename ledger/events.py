@@ -3,12 +3,12 @@
 An event's leaf hash is RFC 6962's: SHA-256 over 0x00, the line `expunge-audit/v1`, the salt and the
 payload bytes as stored. Verifying never re-serialises. The payload holds ids without meaning,
 counts, codes and digests; never a user id, a memory id, a key or text of MemOS. Payload and salt
-live in a table of their own, so that they can be pruned while the leaf hash stays.
+live in a table of their own, so that they can be pruned while the leaf hash stays. What may stand
+in a payload is in `ledger.event_types`.
 """
 
 import hashlib
 import secrets
-from enum import StrEnum
 from typing import Any, Final
 
 from sqlalchemy import Connection, Text, bindparam, cast, func, insert
@@ -16,10 +16,11 @@ from sqlalchemy import Connection, Text, bindparam, cast, func, insert
 from ledger.canonical import canonical
 from ledger.clock import from_wall, wall_us
 from ledger.commits import leave_number, leave_witness
+from ledger.event_types import EventType, fault_of, newest
 from ledger.identity import new_id
 from ledger.schema import event, event_body
 
-__all__ = ["EventType", "append", "event_rows", "leaf_hash"]
+__all__ = ["EventType", "append", "event_rows", "insert_event", "leaf_hash"]
 
 LEAF_PREFIX: Final = b"expunge-audit/v1\n"
 _SALT_BYTES: Final = 32
@@ -34,33 +35,6 @@ _ADD_BOTH: Final = (
     .add_cte(_HEAD)
     .returning(cast(func.pg_current_xact_id(), Text))
 )
-
-
-class EventType(StrEnum):
-    """The closed list of what can happen."""
-
-    REQUEST_ACCEPTED = "request.accepted"
-    REQUEST_VERIFYING = "request.verifying"
-    REQUEST_REOPENED = "request.reopened"
-    REQUEST_FINISHED = "request.finished"
-    REQUEST_LOOKED_AGAIN = "request.looked_again"
-    REQUEST_HELD = "request.held"
-    REQUEST_RELEASED = "request.released"
-    REQUEST_CANCELLED = "request.cancelled"
-    REQUEST_REDRIVEN = "request.redriven"
-    DEAD_DISCARDED = "dead.discarded"
-    DEAD_REVEALED = "dead.revealed"
-    MESSAGE_PARKED = "message.parked"
-    CALLS_INTENT = "calls.intent"
-    CALLS_OUTCOME = "calls.outcome"
-    LEASES_LAPSED = "leases.lapsed"
-    ACCOUNT_PAUSED = "account.paused"
-    ACCOUNT_RESUMED = "account.resumed"
-    PROJECT_PAUSED = "project.paused"
-    PROJECT_RESUMED = "project.resumed"
-    PROJECT_BROKEN = "project.broken"
-    PROJECT_MENDED = "project.mended"
-    ORDER_TAMPERED = "order.tampered"
 
 
 def append(
@@ -78,16 +52,21 @@ def append(
         The event's id, a UUID. Its place in the log is given when it is sealed.
 
     Raises:
-        ValueError: The payload has no canonical form.
+        ValueError: The payload does not match its type's schema, or has no canonical form.
     """
     head, body = event_rows(kind, payload, request_id=request_id)
+    insert_event(conn, head, body)
+    return str(head["id"])
+
+
+def insert_event(conn: Connection, head: dict[str, Any], body: dict[str, Any]) -> None:
+    """Add an event whose rows `event_rows` made."""
     leave_witness(conn, {event.c.id: head["id"]})
     if conn.dialect.name == "postgresql":
         leave_number(conn, conn.execute(_ADD_BOTH, body | head).scalar_one())
     else:
         conn.execute(_ADD, head)
         conn.execute(_ADD_BODY, body)
-    return str(head["id"])
 
 
 def event_rows(
@@ -96,12 +75,16 @@ def event_rows(
     """Make an event's rows, for those who add many in one statement: first `event`, then its body.
 
     Raises:
-        ValueError: The payload has no canonical form.
+        ValueError: The payload does not match its type's schema, or has no canonical form.
     """
+    schema = newest(kind)
+    if (fault := fault_of(schema, payload)) is not None:
+        msg = f"An event {kind.value} (version {schema.version}) cannot be recorded: {fault}."
+        raise ValueError(msg)
     event_id = new_id()
     body = canonical(
         {
-            "v": 1,
+            "v": schema.version,
             "id": event_id,
             "type": kind.value,
             "at": from_wall(wall_us()).isoformat(timespec="microseconds"),

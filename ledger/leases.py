@@ -9,7 +9,7 @@ from ledger.engine import Database
 from ledger.schema import heartbeat, lease
 from ledger.upsert import insert_missing
 
-__all__ = ["beat", "hold_lease"]
+__all__ = ["beat", "hold_lease", "hold_lease_in", "release_lease"]
 
 _FORGOTTEN_AFTER_US = 3_600 * 1_000_000
 
@@ -20,10 +20,15 @@ def hold_lease(database: Database, name: str, *, owner: str, seconds: float) -> 
     Returns:
         True when `owner` holds it for the next `seconds`; False while somebody else does.
     """
-    return database.write(lambda conn: _hold(conn, database, name, owner, seconds))
+    return database.write(
+        lambda conn: hold_lease_in(conn, database, name, owner=owner, seconds=seconds)
+    )
 
 
-def _hold(conn: Connection, database: Database, name: str, owner: str, seconds: float) -> bool:
+def hold_lease_in(
+    conn: Connection, database: Database, name: str, *, owner: str, seconds: float
+) -> bool:
+    """Do as `hold_lease` does inside a transaction: others wait for its end, on PostgreSQL too."""
     now = database.clock.now_ns(conn)
     until = now + int(seconds * 1_000_000_000)
     if insert_missing(conn, lease, name=name, owner=owner, until_ns=until, token=1):
@@ -41,13 +46,19 @@ def _hold(conn: Connection, database: Database, name: str, owner: str, seconds: 
     return True
 
 
+def release_lease(database: Database, name: str, *, owner: str) -> None:
+    """Give a named lease back, if `owner` holds it, so that the next one need not wait."""
+    mine = (lease.c.name == name, lease.c.owner == owner)
+    database.write(lambda conn: conn.execute(update(lease).where(*mine).values(until_ns=0)))
+
+
 def beat(database: Database, *, process: str, role: str) -> None:
     """Write that a process is alive; forget those silent for an hour.
 
     Args:
         database: Where the ledger is.
         process: The process's name, unique while it runs.
-        role: `drain` or `steward`.
+        role: `drain`, `steward` or `sealer`.
     """
     database.write(lambda conn: _beat(conn, database, process, role))
 

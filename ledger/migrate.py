@@ -17,7 +17,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, func, select, text
 
 from ledger.engine import Database
-from ledger.errors import LedgerError, SchemaError
+from ledger.errors import LedgerError, SchemaError, SettingsError
+from ledger.grants import Role, grant
 from ledger.host import require_local
 from ledger.private import make_private_folder
 
@@ -28,26 +29,35 @@ _VERSION: Final = text("SELECT version_num FROM alembic_version")
 _ONE_AT_A_TIME: Final = 0x657870756E6765  # a number of our own among the server's advisory locks
 
 
-def upgrade(url: str) -> str:
+def upgrade(url: str, *, app_role: str | None = None, sealer_role: str | None = None) -> str:
     """Create or upgrade the tables.
 
     Args:
         url: The ledger's URL, with a role that may create tables.
+        app_role: PostgreSQL role of producers and workers, which may only add to the record: its
+            name, or its URL of the ledger, and then it is made when it is missing.
+        sealer_role: PostgreSQL role of the sealer; as above.
 
     Returns:
         The revision in force afterwards.
 
     Raises:
         LedgerError: The database did not answer or refused, or is a file that hosts share.
-        SettingsError: The URL is none.
+        SettingsError: The URL is none, a role does not exist, or SQLite is to have roles.
     """
     database = Database(url)
+    roles = {"app_role": app_role, "sealer_role": sealer_role}
+    if database.is_sqlite and any(roles.values()):
+        msg = "SQLite has no roles; leave --app-role and --sealer-role out, or use PostgreSQL."
+        raise SettingsError(msg)
     if database.is_sqlite and database.engine.url.database:
         _make_private(Path(database.engine.url.database))
     try:
         require_local(database)
         # One transaction for all: a migration killed half-way leaves the ledger as it was.
-        return database.write(lambda conn: _upgrade(conn, database.clock.source), patient=True)
+        return database.write(
+            lambda conn: _upgrade(conn, database.clock.source, roles), patient=True
+        )
     finally:
         database.close()
 
@@ -118,7 +128,7 @@ def _revision(conn: Connection) -> str | None:
     return MigrationContext.configure(conn).get_current_revision()
 
 
-def _upgrade(conn: Connection, clock_source: str) -> str:
+def _upgrade(conn: Connection, clock_source: str, roles: dict[str, str | None]) -> str:
     if conn.dialect.name == "postgresql":
         # Several hosts of one release start at the same moment; SQLite has one writer anyway.
         conn.execute(select(func.pg_advisory_xact_lock(_ONE_AT_A_TIME)))
@@ -131,4 +141,9 @@ def _upgrade(conn: Connection, clock_source: str) -> str:
     if revision is None:
         msg = "The migrations ran but left no revision; restore the ledger from its copy."
         raise LedgerError(msg)
+    if any(roles.values()):
+        grant(
+            conn,
+            **{name: None if text is None else Role.parse(text) for name, text in roles.items()},
+        )
     return revision

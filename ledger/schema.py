@@ -17,7 +17,6 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -25,12 +24,25 @@ from sqlalchemy import (
     text,
 )
 
+from ledger.log_tables import (
+    BIG,
+    checkpoint,
+    event,
+    event_body,
+    leaf,
+    metadata,
+    origin,
+    pruning,
+    subtree,
+    unsealed,
+)
 from ledger.states import Certainty, ChunkState, Kind, Lane, RequestState, Result, Sight
 
 __all__ = [
     "FOREVER_NS",
     "account",
     "attempt",
+    "checkpoint",
     "chunk",
     "clock",
     "event",
@@ -39,19 +51,20 @@ __all__ = [
     "leaf",
     "lease",
     "metadata",
+    "origin",
     "parked_message",
     "project",
+    "pruning",
     "readback",
     "request",
+    "subtree",
+    "unsealed",
 ]
 
 # Parked: not before somebody says so (a stream still comes in, a hold, a probe under way).
 FOREVER_NS: Final = 2**62
 # `urgency` of work that is due in more than three days, or never.
 NOT_URGENT: Final = 2**31 - 1
-
-_BIG = BigInteger().with_variant(Integer, "sqlite")
-metadata = MetaData()
 
 
 def _one_of(column: str, values: type) -> CheckConstraint:
@@ -252,7 +265,7 @@ request = Table(
 chunk = Table(
     "chunk",
     metadata,
-    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("id", BIG, primary_key=True, autoincrement=True),
     Column("request_id", Text, ForeignKey("request.id"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("no", BigInteger, nullable=False),
@@ -342,7 +355,7 @@ chunk = Table(
 readback = Table(
     "readback",
     metadata,
-    Column("id", _BIG, primary_key=True, autoincrement=True),
+    Column("id", BIG, primary_key=True, autoincrement=True),
     Column("request_id", Text, ForeignKey("request.id"), nullable=False),
     Column("generation", Integer, nullable=False),
     Column("chunk_id", BigInteger),
@@ -431,31 +444,6 @@ attempt = Table(
         sqlite_where=text("outcome IS NULL"),
         postgresql_where=text("outcome IS NULL"),
     ),
-)
-
-event = Table(
-    "event",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("request", Text),
-    Column("type", Text, nullable=False),
-    Column("leaf_hash", LargeBinary, nullable=False),
-    Index("event_of_request", "request"),
-)
-
-event_body = Table(
-    "event_body",
-    metadata,
-    Column("event", Text, ForeignKey("event.id"), primary_key=True),
-    Column("payload", LargeBinary, nullable=False),
-    Column("salt", LargeBinary, nullable=False),
-)
-
-leaf = Table(
-    "leaf",
-    metadata,
-    Column("idx", _BIG, primary_key=True, autoincrement=False),
-    Column("event", Text, ForeignKey("event.id"), nullable=False, unique=True),
 )
 
 # Queue messages that cannot be an order. What they said is not kept, it may hold names.

@@ -5,7 +5,6 @@ was restored from a backup comes back. What the look finds is an alarm, and what
 order gets a request of its own that deletes it by id.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -153,7 +152,7 @@ def _settle(conn: Connection, row: Row[Any], sight: Sight, walk: Walk, child: st
             "result": result,
             "found": len(walk.present) + walk.unsaid,
             "later": len(walk.later),
-            "not_checked": json.dumps(walk.unchecked) if walk.unchecked else None,
+            "not_checked": list(walk.unchecked),
             "ordered": child,
         },
         request_id=row.id,

@@ -166,6 +166,11 @@ class Settings(BaseSettings):
         default_factory=lambda given: given["home"] / "keys",
         description="Directory of the keys that `expunge keys init` makes",
     )
+    audit_dir: Path = Field(
+        default_factory=lambda given: given["home"] / "audit",
+        description="Directory of the last checkpoint and of the public keys; never restored "
+        "together with the ledger",
+    )
     rate_per_second: float = Field(
         default=30,
         ge=0.1,
@@ -410,7 +415,7 @@ def load_settings(
     values = dict(layers.values)
     home = Path(str(values["home"])) if "home" in values else _home_of(given)
     values["home"] = home.expanduser().absolute()
-    for field in ("keys_dir", "config"):
+    for field in ("keys_dir", "audit_dir", "config"):
         if field in values:
             values[field] = Path(str(values[field])).expanduser().absolute()
     try:

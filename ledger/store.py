@@ -1,11 +1,14 @@
 """The ledger: one handle on everything that producers and workers ask of it."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ledger import control, dead_letters, leases, pauses, views
 from ledger.advance import advance
+from ledger.audit.published import Published
+from ledger.audit.state import require_published
 from ledger.claims import claim
 from ledger.clock import wall_us
 from ledger.dead_letters import DeadChunk, DeadLetters
@@ -112,6 +115,14 @@ class Ledger:
     def require_locks(self) -> None:
         """Refuse a file whose locks keep no other process out (`ledger.host`); takes 50 ms."""
         require_locks(self._database)
+
+    def require_published(self, audit_dir: Path) -> None:
+        """Refuse a ledger that is older than its last published checkpoint (`ledger.audit.state`).
+
+        Raises:
+            RolledBackError: It is; the message says what to do.
+        """
+        require_published(self._database, Published(audit_dir))
 
     def check_schema(self) -> None:
         """Make sure that the tables are still this release's; cheap enough for every few seconds.

@@ -43,6 +43,10 @@ EVENTS: Final = frozenset(
         "message_unreadable",
         "queue_waits",
         "turn_failed",
+        # sealer
+        "account_halted",
+        "events_damaged",
+        "seal_failed",
         # every process
         "health_failed",
         "health_listening",
@@ -54,7 +58,7 @@ EVENTS: Final = frozenset(
 
 WORDS: Final = {
     "part": frozenset({"worker.celery_main", "worker.steward", "expunge.health.steward_main"}),
-    "role": frozenset({"drain", "steward", "bridge"}),
+    "role": frozenset({"drain", "steward", "bridge", "sealer"}),
     "process": frozenset({"worker", "bridge", "dev"}),
     "reason": frozenset({"evicts"}),
 }

@@ -75,6 +75,7 @@ def run(settings: Settings, *, steward: str, listener: socket.socket | None = No
     # Say what is wrong here, once and readably, rather than in a loop of restarts.
     with open_ledger(settings) as ledger:
         ledger.require_locks()
+        ledger.require_published(settings.audit_dir)
     stop, write_end = StopFlag.make()
     signals = _Signals(write_end)
     signal.signal(signal.SIGTERM, signals.note)

@@ -5,6 +5,7 @@ from importlib.metadata import PackageNotFoundError, version
 import typer
 
 from expunge.cli import (
+    auditing,
     bridging,
     checking,
     completing,
@@ -15,9 +16,11 @@ from expunge.cli import (
     developing,
     doctoring,
     importing,
+    keeping,
     looking,
     pausing,
     running,
+    sealing,
     submitting,
     watching,
 )
@@ -70,11 +73,14 @@ for part in (
     dead,
     pausing,
     running,
+    sealing,
+    auditing,
     demonstrating,
     developing,
     doctoring,
     checking,
     configuring,
+    keeping,
     completing,
 ):
     part.add_to(app)

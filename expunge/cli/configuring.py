@@ -1,6 +1,7 @@
-"""`expunge db upgrade`, `keys init` and `config show`: before the first request."""
+"""`expunge db upgrade` and `config show`: before the first request."""
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -22,7 +23,6 @@ def add_to(app: typer.Typer) -> None:
     """Add the groups."""
     for name, text, command, function in (
         ("db", "The ledger's database.", "upgrade", upgrade),
-        ("keys", "The keys that vouch for what was ordered.", "init", init),
         ("config", "The settings.", "show", show),
     ):
         group = typer.Typer(no_args_is_help=True, help=text)
@@ -36,27 +36,42 @@ def _nothing() -> None:
     """Take no options."""
 
 
-def upgrade() -> None:
+def upgrade(
+    app_role: str | None = typer.Option(
+        None, metavar="ROLE|@FILE", help="PostgreSQL: role of producers and workers."
+    ),
+    sealer_role: str | None = typer.Option(
+        None, metavar="ROLE|@FILE", help="PostgreSQL: role of `expunge seal`."
+    ),
+) -> None:
     """Create the ledger's tables, or bring them up to this release.
 
-    Works on EXPUNGE_LEDGER_ADMIN_URL when that is set, else on EXPUNGE_LEDGER_URL.
+    Works on EXPUNGE_LEDGER_ADMIN_URL when that is set, else on EXPUNGE_LEDGER_URL. Roles are given
+    what they need and nothing else: the application may only add to the record. A file holds the
+    role's URL of the ledger; a role that is missing is made with its password.
     """
     from ledger.migrate import upgrade as upgrade_ledger  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
 
     settings = load_settings()
-    revision = upgrade_ledger(settings.ledger_admin_url or settings.ledger_url)
+    revision = upgrade_ledger(
+        settings.ledger_admin_url or settings.ledger_url,
+        app_role=_role(app_role),
+        sealer_role=_role(sealer_role),
+    )
     typer.echo(f"The ledger is at revision {revision}.")
 
 
-def init() -> None:
-    """Make the keys in EXPUNGE_KEYS_DIR; never overwrites one. Keep a copy of them."""
-    from ledger.keys import Keys  # noqa: PLC0415
-    from ledger.settings import load_settings  # noqa: PLC0415
+def _role(given: str | None) -> str | None:
+    from ledger.errors import SettingsError  # noqa: PLC0415
 
-    settings = load_settings()
-    Keys.create(settings.keys_dir)
-    typer.echo(f"Keys are in {settings.keys_dir}; keep a copy of them in a safe place.")
+    if given is None or not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        msg = f"{given[1:]} cannot be read; it is to hold the role's URL of the ledger."
+        raise SettingsError(msg) from None
 
 
 def show(output: OutputOption = Output.TABLE) -> None:

@@ -166,6 +166,7 @@ def _keep_running(  # noqa: PLR0917 - private
     watch = Watch(stack.settings)
     for name, port in zip(("worker", "bridge"), ports, strict=True):
         stack.start_part(name, name, environment={"EXPUNGE_HEALTH_PORT": str(port)})
+    stack.start_part("sealer", "seal")
     watch.wait(check, seconds=_START_S)
     ready = {
         "ready": True,

@@ -57,7 +57,9 @@ class Watch:
                 time.sleep(_LOOK_S)
 
     def _worker_lives(self, database: Database) -> bool:
-        beats = select(func.count()).where(heartbeat.c.beat_ns >= self._since_ns)
+        beats = select(func.count()).where(
+            heartbeat.c.beat_ns >= self._since_ns, heartbeat.c.role != "sealer"
+        )
         return bool(database.read(lambda conn: conn.execute(beats).scalar_one()))
 
     def _bridge_reads(self, redis: Redis) -> bool:

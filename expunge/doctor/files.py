@@ -37,7 +37,7 @@ def check_keys(folder: Path) -> Finding:
         Keys.load(folder)
     except KeysError as error:
         return failed("keys", error)
-    names = [name for name in KEY_FILES if _is_open(folder / name)]
+    names = [name for name in (*KEY_FILES, "signing.key.next") if _is_open(folder / name)]
     if names:
         return fail(
             "keys",

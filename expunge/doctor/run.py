@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 from sqlalchemy.engine import make_url
 
+from expunge.doctor.audit_checks import check_audit_files, check_keys_apart, check_log
 from expunge.doctor.files import (
     MOUNTS,
     check_disk,
@@ -39,6 +40,7 @@ from expunge.doctor.redis_facts import (
     unreachable,
 )
 from ledger import Keys, Ledger
+from ledger.audit.published import Published
 from ledger.engine import Database
 from ledger.errors import ExpungeError, SettingsError
 from ledger.migrate import check_schema
@@ -79,9 +81,14 @@ def examine(
     yield check_keys(settings.keys_dir)
     yield from _guarded("secret files", lambda: _secrets(settings, secrets_dir))
     yield from _guarded("redis", lambda: list(_redis(settings)))
+    yield from _guarded("audit files", lambda: check_audit_files(settings.audit_dir))
     database = make_url(settings.ledger_url)
     if database.get_backend_name() == "sqlite":
         path = Path(database.database or "")
+        yield from _guarded(
+            "keys apart",
+            lambda: check_keys_apart(path, settings.keys_dir, settings.audit_dir),
+        )
         if not path.exists():
             yield fail("ledger", f"There is no ledger at {path} yet.", fix="expunge db upgrade")
             return
@@ -93,6 +100,7 @@ def examine(
         yield from check_workers(fact, version("expunge"))
         yield from check_standstills(fact.pauses)
         yield from check_requests(fact)
+        yield from _guarded("record", partial(_log, settings, fact))
     if facts:
         yield from _memos(settings, offline=offline, principal=principal, there=there)
 
@@ -147,6 +155,11 @@ def _ledger(settings: Settings, facts: list[LedgerFacts]) -> list[Finding]:
         facts.append(read_facts(database))
         kind = "SQLite" if database.is_sqlite else "PostgreSQL"
     return [ok("ledger", f"The {kind} ledger answers, and its schema is this release's.")]
+
+
+def _log(settings: Settings, fact: LedgerFacts) -> list[Finding]:
+    with closing(Database(settings.ledger_url)) as database:
+        return check_log(database, Published(settings.audit_dir), fact.beats)
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

@@ -445,8 +445,7 @@ def test_whatever_comes_together_is_answered_as_if_it_came_one_after_the_other(
             expected.append("new")
             if key is not None:
                 known[key] = ids
-    world.sql("DELETE FROM event_body")
-    world.sql("DELETE FROM event")
+    world.tamper("DELETE FROM event_body", "DELETE FROM event", "DELETE FROM unsealed")
     world.sql("DELETE FROM chunk")
     world.sql("DELETE FROM request")
     answers = take(

@@ -22,6 +22,7 @@ from ledger.settings import load_settings
 from memos_api import MemosClient
 from memos_api.simulator.process import SimulatorProcess
 from memos_api.simulator.remote import worst_window
+from tests.support.roles import upgrade_with_roles
 
 HUSH = "hush-7d1f"
 
@@ -42,8 +43,18 @@ def memos(simulator):
 @pytest.fixture
 def home(tmp_path, monkeypatch, ledger_url, valkey, memos):
     """Everything there, and the settings in the environment."""
+    ledger = ledger_url
+    if ledger.startswith("sqlite"):
+        upgrade(ledger)
+        away = tmp_path.with_name(f"{tmp_path.name}-away")
+        away.mkdir(mode=0o700)
+        monkeypatch.setenv("EXPUNGE_KEYS_DIR", str(away / "keys"))
+        monkeypatch.setenv("EXPUNGE_AUDIT_DIR", str(away / "audit"))
+    else:
+        ledger = upgrade_with_roles(ledger).app
     for name, value in {
-        "EXPUNGE_LEDGER_URL": ledger_url,
+        "EXPUNGE_LEDGER_URL": ledger,
+        "EXPUNGE_LEDGER_ADMIN_URL": ledger_url,
         "EXPUNGE_REDIS_URL": valkey.url,
         "MEMOS_BASE_URL": memos.base_url,
         "MEMOS_API_KEY": memos.api_key,
@@ -51,14 +62,14 @@ def home(tmp_path, monkeypatch, ledger_url, valkey, memos):
         monkeypatch.setenv(name, value)
     # How long a busy machine is waited for is not what is shown here.
     monkeypatch.setattr("expunge.probing.PATIENCE_S", 60.0)
-    Keys.create(tmp_path / "keys")
-    upgrade(ledger_url)
-    return load_settings()
+    settings = load_settings()
+    Keys.create(settings.keys_dir)
+    return settings
 
 
 @pytest.fixture
 def sql(home):
-    database = Database(home.ledger_url)
+    database = Database(home.ledger_admin_url)
     yield lambda statement: database.write(lambda conn: conn.execute(text(statement)))
     database.close()
 
@@ -122,12 +133,12 @@ def test_a_ledger_of_another_release_is_told(home, sql, revision, word):
 def test_work_that_nobody_takes_and_a_project_that_stands_still_are_told(home, sql):
     runner = CliRunner()
     assert runner.invoke(app, ["submit", "--user-id", "u-17"]).exit_code == 0
-    assert bad() == {"workers": "fail"}
+    assert bad() == {"workers": "fail", "sealer": "warn"}
     beat(home)
-    assert bad() == {"workers": "warn"}  # nobody has ever claimed
+    assert bad() == {"workers": "warn", "sealer": "warn"}  # nobody has ever claimed
     sql("UPDATE request SET due_at = 1, held = 1, hold_reason = 'legal'")
     # One line of the two that `requests` has, the last.
-    assert bad() == {"requests": "warn"}
+    assert bad() == {"requests": "warn", "sealer": "warn"}
     sql("UPDATE project SET paused = 1, pause_reason = 'http_401'")
     found = findings(offline=False)
     assert "expunge resume default" in str(found["pauses"].fix)

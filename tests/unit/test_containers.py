@@ -31,7 +31,9 @@ GRACE_S = Settings().call_deadline_seconds + 2
 # Read by make-secrets.sh or the images, and no setting of ours.
 KNOWN = {*map(environment_name, setting_fields()), "EXPUNGE_SECRETS_DIR"}
 OWN = re.compile(r"\b(?:EXPUNGE|MEMOS)_[A-Z][A-Z_]*\b")
-OURS = ["migrate", "worker", "bridge", "simulator"]
+OURS = ["migrate", "worker", "bridge", "sealer", "simulator"]
+# Of each its own: the sealer's is found under the name of the others' in its container.
+ROLES = {"expunge_sealer_ledger_url"}
 
 
 def yaml(path: Path) -> Any:
@@ -86,6 +88,11 @@ def seconds(text: str) -> float:
 def instructions(word: str) -> list[str]:
     joined = DOCKERFILE.replace("\\\n", " ")
     return re.findall(rf"^{word} +(.+)$", joined, flags=re.MULTILINE)
+
+
+def secrets_of(service: str) -> set[str]:
+    given = SERVICES[service].get("secrets", [])
+    return {each if isinstance(each, str) else each["source"] for each in given}
 
 
 # -- the compose file -----------------------------------------------------------------------------
@@ -144,10 +151,16 @@ def test_every_secret_is_made_by_the_script_and_is_a_setting_or_the_databases():
     for name, secret in COMPOSE["secrets"].items():
         assert secret["file"] == f"./deploy/secrets/{name}"
         assert name in made
-        assert name.upper() in KNOWN or name == "postgres_password"
-    used = {name for service in SERVICES.values() for name in service.get("secrets", [])}
+        assert name.upper() in KNOWN or name in {"postgres_password", *ROLES}
+    used = {name for each in SERVICES for name in secrets_of(each)}
     assert used == set(COMPOSE["secrets"])
     assert set(SERVICES["worker"]["secrets"]) == {"expunge_ledger_url", "memos_api_key"}
+    assert SERVICES["sealer"]["secrets"] == [
+        {"source": "expunge_sealer_ledger_url", "target": "expunge_ledger_url"}
+    ]
+    # The owner's is for the migration alone.
+    owners = {name for name in SERVICES if "expunge_ledger_admin_url" in secrets_of(name)}
+    assert owners == {"migrate"}
     # Who does not call MemOS has no key to do so.
     assert "memos_api_key" not in SERVICES["bridge"]["secrets"]
 
@@ -273,7 +286,31 @@ def test_keys_are_written_by_the_migration_alone():
     folder = COMPOSE["x-environment"]["EXPUNGE_KEYS_DIR"]
     assert all(mount.split(":")[1] == folder for mount in keys.values())
     # A fresh volume takes over the owner of the folder that is in the image.
-    assert f"install -d -o {UID} -g {UID} -m 0700 /var/lib/expunge {folder}" in DOCKERFILE
+    made = f"install -d -o {UID} -g {UID} -m 0700 /var/lib/expunge {folder}"
+    assert f"{made} /var/lib/expunge/signing /var/lib/expunge/audit" in " ".join(
+        DOCKERFILE.replace("\\\n", " ").split()
+    )
+
+
+def test_the_signing_key_is_the_sealers_alone():
+    having = {
+        name
+        for name, service in SERVICES.items()
+        for mount in service.get("volumes", [])
+        if mount.startswith("signing:")
+    }
+    assert having == {"migrate", "sealer"}
+    (script,) = SERVICES["migrate"]["command"]
+    assert "keys init --signing-dir /var/lib/expunge/signing" in script
+    assert SERVICES["sealer"]["environment"]["EXPUNGE_KEYS_DIR"] == "/var/lib/expunge/signing"
+    writers = [
+        name
+        for name, service in SERVICES.items()
+        if any(re.fullmatch(r"audit:[^:]+", mount) for mount in service.get("volumes", []))
+    ]
+    assert writers == ["sealer"]
+    for unit in UNITS:
+        assert ("signing" in unit.read_text()) == (unit.stem == "expunge-sealer")
 
 
 def test_health_is_asked_where_it_is_served():
@@ -370,7 +407,10 @@ def test_a_unit_is_given_the_keys_and_secrets_under_their_names():
     for unit in UNITS:
         given = re.findall(r"^LoadCredential=([\w.]+):(\S+)$", unit.read_text(), re.MULTILINE)
         names = {name for name, _ in given}
-        assert {"order.key", "pseudonym.key", "expunge_ledger_url"} <= names
+        if unit.stem == "expunge-sealer":
+            assert names == {"expunge_ledger_url"}
+        else:
+            assert {"order.key", "pseudonym.key", "expunge_ledger_url"} <= names
         assert all(path.endswith(f"/{name}") for name, path in given)
         assert ("memos_api_key" in names) == (unit.stem == "expunge-worker")
 
@@ -482,7 +522,11 @@ def test_secrets_are_made_once_and_never_shown(make_secrets):
     assert files["memos_api_key"] == "made-up-key"
     password = files["postgres_password"]
     assert re.fullmatch(r"[0-9a-f]{48}", password)
-    assert files["expunge_ledger_url"] == f"postgresql://expunge:{password}@postgres:5432/expunge"
+    admin = f"postgresql://expunge:{password}@postgres:5432/expunge"
+    assert files["expunge_ledger_admin_url"] == admin
+    for role, name in (("app", "expunge_ledger_url"), ("sealer", "expunge_sealer_ledger_url")):
+        own = rf"postgresql://expunge_{role}:[0-9a-f]{{48}}@postgres:5432/expunge"
+        assert re.fullmatch(own, files[name])
     assert not any(secret in done.stdout + done.stderr for secret in files.values())
     assert make_secrets.folder.stat().st_mode & 0o777 == 0o700
     again = make_secrets("another-key\n")

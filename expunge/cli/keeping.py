@@ -1,0 +1,92 @@
+"""`expunge keys …`: the keys that vouch for what was ordered, and the one that signs the log."""
+
+from contextlib import closing
+from pathlib import Path
+
+import typer
+
+from expunge.cli.output import Output, OutputOption, show_many
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(no_args_is_help=True, help="The keys that vouch for what was ordered.")
+    group.command("init")(init)
+    group.command("show")(show)
+    group.command("rotate")(rotate)
+    app.add_typer(group, name="keys")
+
+
+def init(
+    signing_dir: Path | None = typer.Option(
+        None, help="Where the key goes that only the sealer needs; default: with the others."
+    ),
+) -> None:
+    """Make the keys in EXPUNGE_KEYS_DIR; never overwrites one. Keep a copy of them."""
+    from ledger.keys import Keys  # noqa: PLC0415
+    from ledger.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    Keys.create(settings.keys_dir, signing_dir=signing_dir)
+    typer.echo(f"Keys are in {settings.keys_dir}; keep a copy of them in a safe place.")
+
+
+def show(output: OutputOption = Output.TABLE) -> None:
+    """Show the public keys that ever signed the log, the newest last; never a private one.
+
+    Give them to whoever checks checkpoints, certificates and exports.
+    """
+    from ledger.audit.published import Published  # noqa: PLC0415
+    from ledger.errors import NotFoundError  # noqa: PLC0415
+    from ledger.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    keys = Published(settings.audit_dir).keys()
+    if not keys:
+        msg = f"No key has signed yet: none is in {settings.audit_dir}; run `expunge seal`."
+        raise NotFoundError(msg)
+    if output is Output.TABLE:
+        for key in keys:
+            typer.echo(str(key))
+        return
+    records = [{"id": str(key), "origin": key.name, "key_id": key.id} for key in keys]
+    show_many(records, output=output, columns={"key": "id"})
+
+
+def rotate(
+    reason: str = typer.Option(help="A short code for the record, such as yearly."),
+) -> None:
+    """Make a new signing key and record it; the next checkpoint is signed by both.
+
+    For where the sealer runs. What the old key signed stays valid; its private half is deleted
+    once both have signed, which the running sealer does, or else this command.
+    """
+    from expunge.cli.values import operator  # noqa: PLC0415
+    from expunge.sealing import complete_rotation  # noqa: PLC0415
+    from ledger.audit.published import Published  # noqa: PLC0415
+    from ledger.audit.rotating import begin_rotation  # noqa: PLC0415
+    from ledger.engine import Database  # noqa: PLC0415
+    from ledger.migrate import check_schema  # noqa: PLC0415
+    from ledger.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    with closing(Database(settings.ledger_url)) as database:
+        check_schema(database)
+        key = begin_rotation(
+            database,
+            keys_dir=settings.keys_dir,
+            published=Published(settings.audit_dir),
+            principal=operator(),
+            reason=reason,
+        )
+    if complete_rotation(settings):
+        typer.echo("The new key is in force; give this to whoever checks:", err=True)
+    else:
+        typer.echo(
+            "The new key is made, and comes into force when the sealer has signed with both; "
+            "give this to whoever checks:",
+            err=True,
+        )
+    typer.echo(str(key))

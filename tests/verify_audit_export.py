@@ -1,0 +1,221 @@
+"""Checks a file that `expunge audit export` wrote. A second verifier: it imports nothing of ours.
+
+    python verify_audit_export.py EXPORT.jsonl KEY... [--checkpoint NOTE_FILE]...
+
+KEY is a public key as `expunge keys show` prints it, NOTE_FILE a checkpoint that was kept. Needs
+Python's standard library, and `cryptography` for Ed25519. Written from docs/formats.md alone.
+Prints what is wrong, a line each, and exits with 1 when anything is.
+"""
+
+import base64
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+FORMAT = "expunge-audit-export/v1"
+
+
+def sha256(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()
+
+
+def root_of_peaks(peaks: list[tuple[int, bytes]]) -> bytes:
+    """The root over full subtrees, given as (leaves, hash), the largest first."""
+    if not peaks:
+        return sha256(b"")
+    root = peaks[-1][1]
+    for _, peak in reversed(peaks[:-1]):
+        root = sha256(b"\x01" + peak + root)
+    return root
+
+
+def add_leaf(peaks: list[tuple[int, bytes]], leaf: bytes) -> None:
+    peaks.append((1, leaf))
+    while len(peaks) > 1 and peaks[-1][0] == peaks[-2][0]:
+        leaves, right = peaks.pop()
+        _, left = peaks.pop()
+        peaks.append((2 * leaves, sha256(b"\x01" + left + right)))
+
+
+class Keys:
+    """Public keys by name and id."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.by_id: dict[tuple[str, bytes], bytes] = {}
+        for line in lines:
+            name, key_id, encoded = line.strip().split("+", 2)
+            typed = base64.b64decode(encoded, validate=True)
+            computed = sha256(name.encode() + b"\n" + typed)[:4]
+            if typed[:1] != b"\x01" or len(typed) != 33 or computed.hex() != key_id:
+                message = f"no Ed25519 key: {line}"
+                raise ValueError(message)
+            self.by_id[name, computed] = typed[1:]
+
+    def read(self, note: str) -> tuple[str, int, bytes]:
+        """Give origin, size and root of a checkpoint that one of the keys signed."""
+        text, separator, tail = note.rpartition("\n\n")
+        text += "\n"
+        lines = text.split("\n")
+        if not separator or not tail.endswith("\n") or len(lines) != 4 or lines[3]:
+            message = "it is no signed checkpoint"
+            raise ValueError(message)
+        origin, size, root = lines[0], lines[1], base64.b64decode(lines[2], validate=True)
+        plain = base64.b64encode(root).decode() == lines[2] and len(root) == 32
+        if not origin or not size.isascii() or not size.isdigit() or not plain:
+            message = "its size or root is not written as it must be"
+            raise ValueError(message)
+        if str(int(size)) != size:
+            message = "its size is not written as it must be"
+            raise ValueError(message)
+        good = 0
+        signatures = tail[:-1].split("\n")
+        if len(signatures) > 16:
+            message = "it has more than 16 signatures"
+            raise ValueError(message)
+        for line in signatures:
+            dash, name, encoded = line.split(" ")
+            raw = base64.b64decode(encoded, validate=True)
+            if dash != "\u2014":
+                message = "a signature's line is broken"
+                raise ValueError(message)
+            key = self.by_id.get((name, raw[:4]))
+            if key is not None and name == origin:
+                try:
+                    Ed25519PublicKey.from_public_bytes(key).verify(raw[4:], text.encode())
+                except InvalidSignature:
+                    message = "a signature by a trusted key is wrong"
+                    raise ValueError(message) from None
+                good += 1
+        if not good:
+            message = "no trusted key signed it"
+            raise ValueError(message)
+        return origin, int(size), root
+
+
+def read_lines(file: Iterable[str]) -> Iterator[dict[str, object]]:
+    for line in file:
+        value = json.loads(line, object_pairs_hook=once_each)
+        if not isinstance(value, dict):
+            message = "a line is no object"
+            raise TypeError(message)
+        yield value
+
+
+def once_each(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    if len({name for name, _ in pairs}) != len(pairs):
+        message = "a name stands twice in an object"
+        raise ValueError(message)
+    return dict(pairs)
+
+
+class Reading:
+    """One pass over the lines of an export; keeps some 30 hashes, however long it is."""
+
+    def __init__(self, keys: Keys, names: list[str], pruned_below: int) -> None:
+        self.keys = keys
+        self.names = names
+        self.pruned_below = pruned_below
+        self.peaks: list[tuple[int, bytes]] = []
+        self.leaves = self.checkpoints = self.last = self.longest = 0
+        self.wanted: dict[int, list[bytes]] = {}
+
+    def keep(self, note: str) -> Iterator[str]:
+        """Take note of a checkpoint that somebody kept."""
+        try:
+            origin, size, root = self.keys.read(note)
+        except ValueError as error:
+            yield f"a kept checkpoint is not to be trusted: {error}"
+            return
+        if origin not in self.names:
+            yield f"a kept checkpoint is of another log, {origin}"
+        self.wanted.setdefault(size, []).append(root)
+        self.longest = max(self.longest, size)
+
+    def leaf(self, line: dict[str, object]) -> Iterator[str]:
+        if line["index"] != self.leaves:
+            yield f"leaf {self.leaves} is missing: the next one is {line['index']}"
+        digest = bytes.fromhex(str(line["hash"]))
+        if "payload" in line:
+            payload = str(line["payload"]).encode()
+            salt = bytes.fromhex(str(line["salt"]))
+            if sha256(b"\x00expunge-audit/v1\n" + salt + payload) != digest:
+                yield f"leaf {self.leaves} is not what was recorded"
+        elif self.leaves >= self.pruned_below:
+            yield f"leaf {self.leaves} has no payload, and no pruning says so"
+        add_leaf(self.peaks, digest)
+        self.leaves += 1
+        for root in self.wanted.pop(self.leaves, ()):
+            if root != root_of_peaks(self.peaks):
+                yield f"the log is not that of a kept checkpoint of {self.leaves} leaves"
+
+    def checkpoint(self, line: dict[str, object]) -> Iterator[str]:
+        self.checkpoints += 1
+        number = self.checkpoints
+        try:
+            origin, size, root = self.keys.read(str(line["checkpoint"]))
+        except ValueError as error:
+            yield f"checkpoint {number} is not to be trusted: {error}"
+            return
+        if origin not in self.names or size <= self.last:
+            yield f"checkpoint {number} does not follow on the one before it"
+        if size != self.leaves:
+            yield f"checkpoint {number} says {size} leaves and stands behind {self.leaves}"
+        elif root != root_of_peaks(self.peaks):
+            yield f"leaves {self.last} to {size - 1} do not give the root of checkpoint {number}"
+        self.last = max(self.last, size)
+
+    def end(self, foot: dict[str, object] | None, size: object) -> Iterator[str]:
+        if foot != {"leaves": self.leaves, "checkpoints": self.checkpoints}:
+            yield "the foot is missing, or says other counts"
+        if self.last != self.leaves or size != self.leaves:
+            yield f"the log was cut: it ends at {self.leaves}, and the last one signed is {size}"
+        if self.longest > self.leaves:
+            yield f"the log was cut: it ends at {self.leaves}, and {self.longest} were signed"
+
+
+def faults(file: Iterable[str], keys: Keys, kept: Iterable[str] = ()) -> Iterator[str]:
+    """Give a sentence for everything that is wrong with an export; none when all is well."""
+    lines = read_lines(file)
+    head = next(lines, {})
+    if head.get("format") != FORMAT:
+        yield "the file does not begin as an export does"
+        return
+    names = [str(origin["name"]) for origin in head["origins"]]  # type: ignore[attr-defined]
+    reading = Reading(keys, names, int(str(head["pruned_below"])))
+    for note in kept:
+        yield from reading.keep(note)
+    foot = None
+    for line in lines:
+        if foot is not None:
+            yield "there is something behind the foot"
+        if "checkpoint" in line:
+            yield from reading.checkpoint(line)
+        elif "index" in line:
+            yield from reading.leaf(line)
+        else:
+            foot = line
+    yield from reading.end(foot, head["size"])
+
+
+def main(arguments: list[str]) -> int:
+    kept = []
+    while "--checkpoint" in arguments:
+        at = arguments.index("--checkpoint")
+        with open(arguments[at + 1], encoding="utf-8") as note:  # noqa: PTH123 - kept small
+            kept.append(note.read())
+        del arguments[at : at + 2]
+    path, *lines = arguments
+    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - kept small
+        found = list(faults(file, Keys(lines), kept))
+    for fault in found:
+        sys.stdout.write(fault + "\n")
+    sys.stdout.write("NOT good\n" if found else "good\n")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

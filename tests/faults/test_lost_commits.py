@@ -279,7 +279,7 @@ def test_the_number_of_a_transaction_that_a_crash_took_and_another_got_fools_nob
 
 def test_an_event_tells_the_number_of_its_transaction(path):
     def work(conn):
-        append(conn, EventType.ACCOUNT_RESUMED, {"account": "default"})
+        append(conn, EventType.PROJECT_MENDED, {"project": "default"})
         return conn.get_execution_options()[STEP].number, own_number(conn)
 
     told, own = path.database.write(work)

@@ -154,7 +154,7 @@ def test_a_look_that_shows_nothing_is_told(world):
     look(world, ABSENT)
     assert row(world, request_id).second_look == "absent"
     assert said(world) == [
-        {"result": "absent", "found": 0, "later": 0, "not_checked": None, "ordered": None}
+        {"result": "absent", "found": 0, "later": 0, "not_checked": [], "ordered": None}
     ]
     assert world.rows(readback) == []
     assert children(world) == []
@@ -172,7 +172,7 @@ def test_what_appeared_later_is_told_and_nothing_is_ordered(world):
     look(world, Seen(sight=Sight.ABSENT, walk=Walk(later=later, unchecked=("search",))))
     assert (row(world, request_id).second_look, row(world, request_id).later) == ("absent", 2)
     assert said(world) == [
-        {"result": "absent", "found": 0, "later": 2, "not_checked": '["search"]', "ordered": None}
+        {"result": "absent", "found": 0, "later": 2, "not_checked": ["search"], "ordered": None}
     ]
     assert children(world) == []
 
@@ -190,7 +190,7 @@ def test_what_is_found_is_ordered_by_id_in_a_request_of_its_own(world, kind):
         "result": "found",
         "found": 4,
         "later": 1,
-        "not_checked": None,
+        "not_checked": [],
         "ordered": child.id,
     }
     assert row(world, request_id).second_look == "found"

@@ -42,7 +42,9 @@ def _one_end_each(facts: LedgerFacts) -> Iterator[str]:
 def _each_place_once(facts: LedgerFacts) -> Iterator[str]:
     for request_id in facts.accepted & facts.requests.keys():
         request = facts.requests[request_id]
-        found = Counter(place for one in facts.parts[request.id] for place in one.places)
+        # What a purge left behind is no part of what was ordered, and has no place in it.
+        ordered = [one for one in facts.parts[request.id] if facts.kind_of(one) == request.kind]
+        found = Counter(place for one in ordered for place in one.places)
         if found != Counter(range(request.unique)):
             twice = sum(1 for times in found.values() if times > 1)
             missing = len(set(range(request.unique)) - set(found))

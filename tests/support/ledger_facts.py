@@ -102,6 +102,10 @@ class LedgerFacts:
                 found[one.request_id].append(one)
         return found
 
+    def kind_of(self, part: Chunk) -> str:
+        """Give the kind of the call that carries it out: what a purge left goes by id."""
+        return "memories" if part.ids else self.requests[part.request_id].kind
+
     @cached_property
     def accepted(self) -> frozenset[str]:
         """The requests of which the sender was told that they are taken."""

@@ -244,7 +244,7 @@ def _explained(facts: LedgerFacts) -> tuple[Counter[_Named], int]:
         part = facts.chunks[chunk_id]
         request = facts.requests[part.request_id]
         for name in part.ids or (str(request.subject),):
-            explained[request.kind, name] += times
+            explained[facts.kind_of(part), name] += times
     return explained, reasons.total()
 
 
@@ -285,9 +285,9 @@ def _calls_without_intent(evidence: Evidence) -> Iterator[str]:
             continue
         claimed[one.call].append(one.claimed_us)
         if one.chunk_id is not None:
-            request = evidence.facts.requests[one.request_id]
-            named = evidence.facts.chunks[one.chunk_id].ids or (str(request.subject),)
-            claimed[request.kind, frozenset(named)].append(one.claimed_us)
+            part = evidence.facts.chunks[one.chunk_id]
+            named = part.ids or (str(evidence.facts.requests[one.request_id].subject),)
+            claimed[evidence.facts.kind_of(part), frozenset(named)].append(one.claimed_us)
     arrived: dict[object, list[float]] = defaultdict(list)
     for call in evidence.calls:
         arrived[call.endpoint].append(call.at_s)

@@ -134,6 +134,26 @@ def test_a_purge_that_left_something_is_lost_unless_it_says_so():
     assert judge(replace(evidence, left=frozenset({"x", "b"}), facts=failed)).lost == 0
 
 
+def test_what_a_purge_left_goes_by_id_and_has_no_place_in_the_order():
+    attempts = [attempt(), attempt(place=1, chunk_id=2)]
+    purge = {"kind": "user", "subject": "u", "unique": 1, "chunk": {"ids": (), "places": (0,)}}
+    known = facts(attempts, **purge)
+    left = replace(known.chunks[1], id=2, ids=("b",), places=(1,))
+    known = replace(known, chunks={1: known.chunks[1], 2: left})
+    evidence = clean(
+        orders=[Ordered(kind=Kind.USER, subject="u", request_id=R)],
+        calls=[call(kind="user", ids=("u",)), call(seq=1, at_s=3.0, ids=("b",))],
+        facts=known,
+    )
+    judge(evidence).assert_clean()
+
+    other = [evidence.calls[0], call(seq=1, at_s=3.0, ids=("a",))]
+    assert (
+        "1 calls (one set of ids) arrived, and 0 were claimed."
+        in found(replace(evidence, calls=other)).findings
+    )
+
+
 def test_what_nobody_ordered_must_neither_be_named_nor_vanish():
     assert found(clean(left=frozenset())).unordered == 1
     other = clean(calls=[call(), call(seq=1, ids=("x",), applied=0)])

@@ -51,6 +51,10 @@ _CONNECT_FOR_S: Final = 0.1
 SETTLE_S: Final = 10.0
 # So that a host that vanished in mid-transaction does not keep an account locked.
 _IDLE_MS: Final = 60_000
+# So many times as long as a bulk transaction took, the writer of SQLite is left to others.
+_REST: Final = 3.0
+# Where a connection keeps what it last knew of the others' writes.
+_VERSION: Final = "expunge_data_version"
 # Not the disk's fault, but want of space for shared memory: those end by themselves.
 _NO_CRASH: Final = "SQLITE_IOERR_SHM"
 
@@ -131,19 +135,21 @@ class Database:
     def write_bulk(self, work: Callable[[Connection], T]) -> T:
         """Do as `write` does, for one of many transactions in a row.
 
-        SQLite has one writer. The workers get as much time as the bulk took: the next such
-        transaction of this process begins only when the writer was free as long as it was held.
+        SQLite has one writer. Where others write beside us, they get several times what the bulk
+        took: the next such transaction of this process begins only when the writer was free for
+        that long. Where nobody wrote since the last one, it begins at once.
 
         Raises:
             LedgerError: The database did not answer, is locked, full or read-only.
         """
         if not self.is_sqlite:
             return self.write(work)
-        began = 0.0
+        began, alone = 0.0, False
 
         def timed(conn: Connection) -> T:
-            nonlocal began
+            nonlocal began, alone
             began = time.monotonic()
+            alone = _is_alone(conn)
             return work(conn)
 
         with self._bulk:
@@ -152,7 +158,8 @@ class Database:
                 return self.write(timed)
             finally:
                 now = time.monotonic()
-                self._free_until = now + (now - began if began else 0.0)
+                rest = 0.0 if alone or not began else _REST * (now - began)
+                self._free_until = now + rest
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction that writes nothing.
@@ -269,6 +276,14 @@ def _translated(error: SQLAlchemyError) -> LedgerError:
         f"nothing was half written and it is safe to try again. {advice(name)}"
     )
     return LedgerError(msg, cause=name)
+
+
+def _is_alone(conn: Connection) -> bool:
+    """Say whether nobody else wrote since this was asked last on the same connection (SQLite)."""
+    version = conn.exec_driver_sql("PRAGMA data_version").scalar()
+    before = conn.info.get(_VERSION)
+    conn.info[_VERSION] = version
+    return before == version
 
 
 def _set_up_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver's

@@ -4,7 +4,6 @@ A request's flag `releasing` says that its chunks are not yet where they belong:
 held, due when it is not. The sweep goes on wherever a killed process stopped.
 """
 
-import time
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
@@ -101,14 +100,10 @@ class _Place:
 def _move_chunks(database: Database, request_id: str, *, held: bool) -> None:
     place: _Place | None = None
     while True:
-        started = time.monotonic()
         here = place
-        place = database.write(lambda conn: _move_some(conn, request_id, here, held=held))  # noqa: B023 - run at once
+        place = database.write_bulk(lambda conn: _move_some(conn, request_id, here, held=held))  # noqa: B023 - run at once
         if place is None:
             return
-        if database.is_sqlite:
-            # SQLite has one writer: leave the workers as much time as this took.
-            time.sleep(time.monotonic() - started)
 
 
 def _move_some(

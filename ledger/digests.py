@@ -23,7 +23,7 @@ _BITS: Final = 64
 def is_secret(
     hash_info: Any = sys.hash_info,  # noqa: ANN401 - a type of CPython's own
     flags: Any = sys.flags,  # noqa: ANN401
-    environment: Mapping[str, str] = os.environ,
+    environment: Mapping[str, str] = os.environ,  # noqa: TID251 - Python's own setting
 ) -> bool:
     """Say whether Python's hash of a text is SipHash of 64 bits under a key that nobody knows.
 

@@ -12,6 +12,7 @@ that has left the ring ends the search.
 
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import compress
 from typing import Final
 
 from ledger.digests import Digests
@@ -119,10 +120,8 @@ class Folder:
                 oldest += 1
         if repeats:
             new = [each not in repeats for each in texts]
-            texts, firsts, seconds = (
-                [each for each, is_new in zip(values, new, strict=True) if is_new]
-                for values in (texts, firsts, seconds)
-            )
+            texts = list(compress(texts, new))
+            firsts, seconds = list(compress(firsts, new)), list(compress(seconds, new))
         self._next = number
         _put(first, begin & place, firsts)
         _put(second, begin & place, seconds)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, Dialect, Table
 
 __all__ = ["insert_all", "mark", "marks"]
 
@@ -12,16 +12,22 @@ __all__ = ["insert_all", "mark", "marks"]
 def insert_all(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows by one statement, of plain values that the driver takes as they are.
 
-    One statement is one way to PostgreSQL and back. In SQLite it is one step: each of many would
-    give up Python's lock and wait for it again, with the writer held.
+    One statement is one way to PostgreSQL and back; there, each column is one array, since a mark
+    for every value would take longer to read than to carry out. In SQLite it is one step: each of
+    many would give up Python's lock and wait for it again, with the writer held.
 
     Args:
         conn: The transaction.
         table: Of the ledger.
         rows: At least one, and all with the same columns in the same order; SQLite takes 32,766
-            values in all, PostgreSQL 65,535.
+            values in all.
     """
-    statement = _statement(table.name, tuple(rows[0]), mark(conn), len(rows))
+    columns = tuple(rows[0])
+    if conn.dialect.name == "postgresql":
+        lists = tuple([row[name] for row in rows] for name in columns)
+        conn.exec_driver_sql(_from_arrays(table, columns, conn.dialect), lists)
+        return
+    statement = _statement(table.name, columns, len(rows))
     conn.exec_driver_sql(statement, tuple(value for row in rows for value in row.values()))
 
 
@@ -36,7 +42,18 @@ def marks(sign: str, count: int) -> str:
 
 
 @lru_cache(maxsize=64)
-def _statement(table: str, columns: tuple[str, ...], sign: str, rows: int) -> str:
-    row = f"({marks(sign, len(columns))})"
-    names = ", ".join(f'"{name}"' for name in columns)
-    return f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * rows)}'  # noqa: S608 - names of our own tables
+def _statement(table: str, columns: tuple[str, ...], rows: int) -> str:
+    row = f"({marks('?', len(columns))})"
+    return f'INSERT INTO "{table}" ({_names(columns)}) VALUES {", ".join([row] * rows)}'  # noqa: S608 - names of our own tables
+
+
+@lru_cache(maxsize=64)
+def _from_arrays(table: Table, columns: tuple[str, ...], dialect: Dialect) -> str:
+    types = [table.c[name].type.compile(dialect=dialect) for name in columns]
+    # In binary: as text, each quote in it would have to be escaped.
+    arrays = ", ".join(f"%b::{each}[]" for each in types)
+    return f'INSERT INTO "{table.name}" ({_names(columns)}) SELECT * FROM unnest({arrays})'  # noqa: S608 - names of our own tables
+
+
+def _names(columns: tuple[str, ...]) -> str:
+    return ", ".join(f'"{name}"' for name in columns)

@@ -96,7 +96,9 @@ class Intake:
             msg = f"A purge of one {self._kind.value} takes no memory ids; hand them in apart."
             raise RequestError(msg)
         numbered = iter(ids)
-        while some := list(islice(numbered, _IDS_AT_ONCE)):
+        # As many as fill a transaction at most, so that none waits for more than it needs.
+        at_once = min(_IDS_AT_ONCE, self._chunk_size * CHUNKS_PER_TRANSACTION)
+        while some := list(islice(numbered, at_once)):
             if not are_plain_ids(some):
                 self._take_good_ones(some)
                 continue

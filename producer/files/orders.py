@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 from ledger.errors import RequestError
@@ -12,7 +13,7 @@ from producer.files.by_user import group_by_user
 from producer.files.jsonl import RequestRow, read_requests
 from producer.files.layout import Format, Layout
 from producer.files.parquet import read_parquet
-from producer.files.plain import read_plain, read_plain_purges
+from producer.files.plain import read_plain_blocks, read_plain_purges
 from producer.files.rejects import Reject, RejectLog
 from producer.files.rows import PurgeRow, TableRow
 from producer.files.source import Source
@@ -21,7 +22,8 @@ from producer.files.terms import Terms
 
 __all__ = ["Asked", "Row", "accepted", "check_together", "read_orders", "read_rows"]
 
-Row = str | TableRow | PurgeRow | RequestRow
+# Of plain lines, many ids in a row are one.
+Row = list[str] | TableRow | PurgeRow | RequestRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,7 @@ def read_rows(source: Source, layout: Layout) -> Iterator[Row | Reject]:
             delimiter = "\t" if layout.format is Format.TSV else ","
         return read_table(source, columns=layout.columns, delimiter=delimiter, kind=layout.orders)
     if layout.orders is Kind.MEMORIES:
-        return read_plain(source)
+        return read_plain_blocks(source)
     return read_plain_purges(source, layout.orders)
 
 
@@ -135,7 +137,7 @@ def read_orders(
                 line=None,
                 kind=Kind.MEMORIES,
                 subject=terms.user_id,
-                ids=_again(first, stream),
+                ids=chain((first,), stream),
                 terms=given,
             )
 
@@ -159,10 +161,5 @@ def _own_key(given: Mapping[str, Any], subject: str, kind: Kind) -> Mapping[str,
 
 def _ids(rows: Iterable[Row], layout: Layout) -> Iterator[str]:
     if layout.format is Format.PLAIN:
-        return iter(cast("Iterable[str]", rows))
+        return chain.from_iterable(cast("Iterable[list[str]]", rows))
     return (row.memory_id for row in cast("Iterable[TableRow]", rows))
-
-
-def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest

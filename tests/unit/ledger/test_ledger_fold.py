@@ -91,7 +91,8 @@ def test_beyond_the_window_no_new_id_is_ever_lost(batches, window, at_once, last
         patch.object(fold, "_AT_ONCE", at_once),
         patch.object(fold, "_LAST_NUMBER", last),
     ):
-        folder, seen = Folder(window), set()
+        folder = Folder(window)
+        seen: set[str] = set()
         for batch in batches:
             fresh = folder.fresh([str(each) for each in batch])
             assert set(map(str, batch)) - seen <= set(fresh)

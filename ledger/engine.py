@@ -51,8 +51,9 @@ _CONNECT_FOR_S: Final = 0.1
 SETTLE_S: Final = 10.0
 # So that a host that vanished in mid-transaction does not keep an account locked.
 _IDLE_MS: Final = 60_000
-# So many times as long as a bulk transaction took, the writer of SQLite is left to others.
-_REST: Final = 3.0
+# How long SQLite's writer rests between bulk transactions when nobody else writes, in times that
+# it was held: enough for whoever begins to wait to be let in.
+_REST_ALONE: Final = 0.5
 # Where a connection keeps what it last knew of the others' writes.
 _VERSION: Final = "expunge_data_version"
 # Not the disk's fault, but want of space for shared memory: those end by themselves.
@@ -132,12 +133,16 @@ class Database:
         """
         return self._run(work, immediate=True, patient=patient)
 
-    def write_bulk(self, work: Callable[[Connection], T]) -> T:
+    def write_bulk(self, work: Callable[[Connection], T], *, rest: float = 1.0) -> T:
         """Do as `write` does, for one of many transactions in a row.
 
-        SQLite has one writer. Where others write beside us, they get several times what the bulk
-        took: the next such transaction of this process begins only when the writer was free for
-        that long. Where nobody wrote since the last one, it begins at once.
+        SQLite has one writer. The next such transaction of this process begins only when the writer
+        was free for a while; what is done meanwhile, such as making the next rows, counts.
+
+        Args:
+            work: As for `write`.
+            rest: For how many times as long as it was held, where others write beside us. Where
+                nobody did since the last bulk, half as long is enough to let somebody in.
 
         Raises:
             LedgerError: The database did not answer, is locked, full or read-only.
@@ -158,8 +163,8 @@ class Database:
                 return self.write(timed)
             finally:
                 now = time.monotonic()
-                rest = 0.0 if alone or not began else _REST * (now - began)
-                self._free_until = now + rest
+                held = now - began if began else 0.0
+                self._free_until = now + held * (_REST_ALONE if alone else rest)
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction that writes nothing.

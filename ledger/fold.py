@@ -36,7 +36,9 @@ class Folder:
     def __init__(self, window: int = WINDOW) -> None:
         """Start empty; `window` is the number of ids remembered for certain."""
         self._digests = Digests()
-        self._size = _power_of_two(window)
+        self._at_once = min(window, _AT_ONCE)
+        # A window, and what is looked at together.
+        self._size = _power_of_two(window + self._at_once)
         # In their order, so that the oldest are the first to be forgotten.
         self._texts: dict[str, None] | None = {}
         self._most_texts = min(window, _MOST_AS_TEXT)
@@ -60,9 +62,8 @@ class Folder:
                 faster by the thousand.
         """
         found: list[str] = []
-        at_once = min(self._size, _AT_ONCE)
-        for start in range(0, len(ids), at_once):
-            some = dict.fromkeys(ids[start : start + at_once])
+        for start in range(0, len(ids), self._at_once):
+            some = dict.fromkeys(ids[start : start + self._at_once])
             if self._texts is None:
                 found += self._unseen(list(some))
                 continue
@@ -78,8 +79,8 @@ class Folder:
         self._texts = None
         self._begin()
         kept = list(texts)
-        for start in range(0, len(kept), self._size):
-            self._unseen(kept[start : start + self._size])
+        for start in range(0, len(kept), self._at_once):
+            self._unseen(kept[start : start + self._at_once])
 
     def _begin(self) -> None:
         """Make empty tables. The first number is beyond the ring, so that 0 is nobody's."""
@@ -93,38 +94,43 @@ class Folder:
         """Give those that the ring does not hold, and put them there.
 
         Args:
-            texts: All different, and at most as many as the ring holds.
+            texts: All different, and at most `_at_once`.
         """
         if self._next + len(texts) > _LAST_NUMBER:
             self._begin()
         firsts, seconds = self._digests.of(texts)
         newest, before, first, second = self._newest, self._before, self._first, self._second
-        slot, place = len(newest) - 1, self._size - 1
+        slots, places = len(newest) - 1, self._size - 1
         begin = number = self._next
-        oldest = number - self._size
-        repeats: set[str] = set()
+        # Whatever this round may overwrite is forgotten by now.
+        oldest = begin + len(texts) - self._size
+        repeats: list[int] = []
         # One turn an id, and nothing is called in it: this is what folding costs.
-        for text, one, other in zip(texts, firsts, seconds, strict=True):
-            at = last = newest[one & slot]
+        for one in firsts:
+            slot = one & slots
+            at = last = newest[slot]
             # Those of this round are not in the ring yet; they are different, and in their places
             # are digests that were true ones a moment ago.
             while at >= oldest:
-                if first[at & place] == one and second[at & place] == other:
-                    repeats.add(text)
-                    break
-                at = before[at & place]
+                if first[at & places] == one:
+                    index = number - begin + len(repeats)
+                    if second[at & places] == seconds[index]:
+                        repeats.append(index)
+                        break
+                at = before[at & places]
             else:
-                before[number & place] = last
-                newest[one & slot] = number
+                before[number & places] = last
+                newest[slot] = number
                 number += 1
-                oldest += 1
+        self._next = number
         if repeats:
-            new = [each not in repeats for each in texts]
+            new = bytearray(b"\1") * len(texts)
+            for index in repeats:
+                new[index] = 0
             texts = list(compress(texts, new))
             firsts, seconds = list(compress(firsts, new)), list(compress(seconds, new))
-        self._next = number
-        _put(first, begin & place, firsts)
-        _put(second, begin & place, seconds)
+        _put(first, begin & places, firsts)
+        _put(second, begin & places, seconds)
         return texts
 
 

@@ -22,7 +22,7 @@ from producer.files.terms import Terms
 
 __all__ = ["Asked", "Row", "accepted", "check_together", "read_orders", "read_rows"]
 
-# Of plain lines, many ids in a row are one.
+# Many ids one after the other may come as one list.
 Row = list[str] | TableRow | PurgeRow | RequestRow
 
 
@@ -80,12 +80,18 @@ def read_rows(source: Source, layout: Layout) -> Iterator[Row | Reject]:
     if layout.format is Format.JSONL:
         return read_requests(source)
     if layout.format is Format.PARQUET:
-        return read_parquet(source, columns=layout.columns, kind=layout.orders)
+        return read_parquet(source, columns=layout.columns, kind=layout.orders, together=True)
     if layout.format is not Format.PLAIN:
         delimiter = layout.delimiter
         if delimiter is None:
             delimiter = "\t" if layout.format is Format.TSV else ","
-        return read_table(source, columns=layout.columns, delimiter=delimiter, kind=layout.orders)
+        return read_table(
+            source,
+            columns=layout.columns,
+            delimiter=delimiter,
+            kind=layout.orders,
+            together=True,
+        )
     if layout.orders is Kind.MEMORIES:
         return read_plain_blocks(source)
     return read_plain_purges(source, layout.orders)
@@ -130,7 +136,7 @@ def read_orders(
             own = _own_key(given, user, Kind.MEMORIES)
             yield Asked(line=None, kind=Kind.MEMORIES, subject=user, ids=ids, terms=own)
     else:
-        stream = _ids(rows, layout)
+        stream = _ids(rows)
         first = next(stream, None)
         if first is not None:
             yield Asked(
@@ -159,7 +165,8 @@ def _own_key(given: Mapping[str, Any], subject: str, kind: Kind) -> Mapping[str,
     return {**given, "idempotency_key": f"{key}:{part}{digest}"}
 
 
-def _ids(rows: Iterable[Row], layout: Layout) -> Iterator[str]:
-    if layout.format is Format.PLAIN:
-        return chain.from_iterable(cast("Iterable[list[str]]", rows))
-    return (row.memory_id for row in cast("Iterable[TableRow]", rows))
+def _ids(rows: Iterable[Row]) -> Iterator[str]:
+    some = cast("Iterable[list[str] | TableRow]", rows)
+    return chain.from_iterable(
+        each if isinstance(each, list) else (each.memory_id,) for each in some
+    )

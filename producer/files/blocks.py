@@ -43,13 +43,17 @@ class Block:
     number: int
     text: str | None
 
+    def texts(self) -> Iterator[str]:
+        """Yield the text of each line, with its end; of one that is too long, nothing."""
+        # Of all line ends, only that one: others may be in an id.
+        return io.StringIO(self.text, newline="\n")
+
     def lines(self) -> Iterator[Line]:
         """Yield the lines one by one."""
         if self.text is None:
             yield Line(number=self.number, text=None)
             return
-        # Of all line ends, only that one: others may be in an id.
-        for number, text in enumerate(io.StringIO(self.text, newline="\n"), start=self.number):
+        for number, text in enumerate(self.texts(), start=self.number):
             yield Line(number=number, text=text)
 
 

@@ -128,14 +128,14 @@ def _records(
 
 
 def _texts(source: Source) -> Iterator[str]:
-    for line in source.lines():
-        if line.text is None:
+    for block in source.blocks():
+        if block.text is None:
             msg = (
-                f"Line {line.number} of {source.name} is longer than 1 MiB; check format, "
+                f"Line {block.number} of {source.name} is longer than 1 MiB; check format, "
                 "delimiter and quotes."
             )
             raise RequestError(msg)
-        yield line.text
+        yield from block.texts()
 
 
 def _find(source: Source, header: list[str], column: str, *, field: str) -> int:

@@ -116,7 +116,10 @@ class Database:
         # much in many of them is at work, however long it takes.
         self.turned = time.monotonic()
         self._bulk = threading.Lock()
-        self._free_until = 0.0
+        # When the last bulk let go of SQLite's writer, how long it held it, and whether nobody else
+        # had written since the one before.
+        self._freed = self._held = 0.0
+        self._alone = False
 
     def write(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `work` in a writing transaction and commit; run it again when it was aborted.
@@ -141,30 +144,39 @@ class Database:
 
         Args:
             work: As for `write`.
-            rest: For how many times as long as it was held, where others write beside us. Where
-                nobody did since the last bulk, half as long is enough to let somebody in.
+            rest: For how many times as long as the last bulk held it, where others write beside us.
+                Where nobody did, half as long is enough to let somebody in.
 
         Raises:
             LedgerError: The database did not answer, is locked, full or read-only.
         """
         if not self.is_sqlite:
             return self.write(work)
-        began, alone = 0.0, False
+        began = 0.0
 
         def timed(conn: Connection) -> T:
-            nonlocal began, alone
+            nonlocal began
             began = time.monotonic()
-            alone = _is_alone(conn)
+            self._alone = _is_alone(conn)
             return work(conn)
 
-        with self._bulk:
-            time.sleep(max(0.0, self._free_until - time.monotonic()))
-            try:
-                return self.write(timed)
-            finally:
-                now = time.monotonic()
-                held = now - began if began else 0.0
-                self._free_until = now + held * (_REST_ALONE if alone else rest)
+        while True:
+            with self._bulk:
+                wait = self._rest_left(rest)
+                if wait <= 0:
+                    try:
+                        return self.write(timed)
+                    finally:
+                        self._freed = time.monotonic()
+                        self._held = self._freed - began if began else 0.0
+            # Not under the lock: others of this process may have to wait less.
+            time.sleep(wait)
+            # Whoever rested takes its turn among the others, or many small ones would starve it.
+            rest = min(rest, 1.0)
+
+    def _rest_left(self, rest: float) -> float:
+        times = _REST_ALONE if self._alone else rest
+        return self._freed + self._held * times - time.monotonic()
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction that writes nothing.

@@ -54,6 +54,8 @@ _IDLE_MS: Final = 60_000
 # How long SQLite's writer rests between bulk transactions when nobody else writes, in times that
 # it was held: enough for whoever begins to wait to be let in.
 _REST_ALONE: Final = 0.5
+# Whoever wrote in that time will write again.
+_OTHERS_S: Final = 0.25
 # Where a connection keeps what it last knew of the others' writes.
 _VERSION: Final = "expunge_data_version"
 # Not the disk's fault, but want of space for shared memory: those end by themselves.
@@ -116,10 +118,11 @@ class Database:
         # much in many of them is at work, however long it takes.
         self.turned = time.monotonic()
         self._bulk = threading.Lock()
-        # When the last bulk let go of SQLite's writer, how long it held it, and whether nobody else
-        # had written since the one before.
+        # When the last bulk let go of SQLite's writer, how long it held it, when others were last
+        # seen to write beside it, and whether that was just before.
         self._freed = self._held = 0.0
-        self._alone = False
+        self._others_at: float | None = None
+        self._crowded = False
 
     def write(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `work` in a writing transaction and commit; run it again when it was aborted.
@@ -157,7 +160,8 @@ class Database:
         def timed(conn: Connection) -> T:
             nonlocal began
             began = time.monotonic()
-            self._alone = _is_alone(conn)
+            if _others_wrote(conn):
+                self._others_at = began
             return work(conn)
 
         while True:
@@ -169,13 +173,15 @@ class Database:
                     finally:
                         self._freed = time.monotonic()
                         self._held = self._freed - began if began else 0.0
+                        last = self._others_at
+                        self._crowded = last is not None and self._freed - last < _OTHERS_S
             # Not under the lock: others of this process may have to wait less.
             time.sleep(wait)
             # Whoever rested takes its turn among the others, or many small ones would starve it.
             rest = min(rest, 1.0)
 
     def _rest_left(self, rest: float) -> float:
-        times = _REST_ALONE if self._alone else rest
+        times = rest if self._crowded else _REST_ALONE
         return self._freed + self._held * times - time.monotonic()
 
     def read(self, work: Callable[[Connection], T]) -> T:
@@ -295,12 +301,12 @@ def _translated(error: SQLAlchemyError) -> LedgerError:
     return LedgerError(msg, cause=name)
 
 
-def _is_alone(conn: Connection) -> bool:
-    """Say whether nobody else wrote since this was asked last on the same connection (SQLite)."""
+def _others_wrote(conn: Connection) -> bool:
+    """Say whether others wrote since this was asked last on the same connection (SQLite)."""
     version = conn.exec_driver_sql("PRAGMA data_version").scalar()
     before = conn.info.get(_VERSION)
     conn.info[_VERSION] = version
-    return before == version
+    return before not in (None, version)
 
 
 def _set_up_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver's

@@ -400,8 +400,8 @@ def test_they_stand_in_line_behind_those_that_were_there_before(world):
 def bulk(tmp_path, monkeypatch):
     """Gives a function that holds SQLite's writer for 12 ms, and the rests before each time."""
     database = Database(f"sqlite:///{tmp_path}/bulk.db")
-    database.write(lambda _conn: None)
-    now, slept = [100.0], []
+    database.write_bulk(lambda _conn: None)
+    now, slept = [database.turned + 1], []
 
     class Time:
         @staticmethod
@@ -465,7 +465,10 @@ def test_where_nobody_else_writes_the_writer_hardly_rests(bulk, tmp_path):
     written_by_somebody_else(tmp_path)
     hold(after=0, rest=9.0)
     hold(after=0, rest=9.0)
-    assert slept == [0.005, 0.006, 0.108]
+    hold(after=0, rest=9.0)
+    hold(after=0, rest=9.0)
+    # A quarter of a second after others were last seen, it is alone again.
+    assert slept == [0.005, 0.006, 0.108, 0.108, 0.006]
 
 
 IDS = st.lists(st.sampled_from(["a", "b", "é", " c", "\U0001f9e8", "'"]), max_size=5)

@@ -51,6 +51,13 @@ _CONNECT_FOR_S: Final = 0.1
 SETTLE_S: Final = 10.0
 # So that a host that vanished in mid-transaction does not keep an account locked.
 _IDLE_MS: Final = 60_000
+# How long SQLite's writer rests between bulk transactions when nobody else writes, in times that
+# it was held: enough for whoever begins to wait to be let in.
+_REST_ALONE: Final = 0.5
+# Whoever wrote in that time will write again.
+_OTHERS_S: Final = 0.25
+# Where a connection keeps what it last knew of the others' writes.
+_VERSION: Final = "expunge_data_version"
 # Not the disk's fault, but want of space for shared memory: those end by themselves.
 _NO_CRASH: Final = "SQLITE_IOERR_SHM"
 
@@ -111,7 +118,11 @@ class Database:
         # much in many of them is at work, however long it takes.
         self.turned = time.monotonic()
         self._bulk = threading.Lock()
-        self._free_until = 0.0
+        # When the last bulk let go of SQLite's writer, how long it held it, when others were last
+        # seen to write beside it, and whether that was just before.
+        self._freed = self._held = 0.0
+        self._others_at: float | None = None
+        self._crowded = False
 
     def write(self, work: Callable[[Connection], T], *, patient: bool = False) -> T:
         """Run `work` in a writing transaction and commit; run it again when it was aborted.
@@ -128,11 +139,16 @@ class Database:
         """
         return self._run(work, immediate=True, patient=patient)
 
-    def write_bulk(self, work: Callable[[Connection], T]) -> T:
+    def write_bulk(self, work: Callable[[Connection], T], *, rest: float = 1.0) -> T:
         """Do as `write` does, for one of many transactions in a row.
 
-        SQLite has one writer. The workers get as much time as the bulk took: the next such
-        transaction of this process begins only when the writer was free as long as it was held.
+        SQLite has one writer. The next such transaction of this process begins only when the writer
+        was free for a while; what is done meanwhile, such as making the next rows, counts.
+
+        Args:
+            work: As for `write`.
+            rest: For how many times as long as the last bulk held it, where others write beside us.
+                Where nobody did, half as long is enough to let somebody in.
 
         Raises:
             LedgerError: The database did not answer, is locked, full or read-only.
@@ -144,15 +160,29 @@ class Database:
         def timed(conn: Connection) -> T:
             nonlocal began
             began = time.monotonic()
+            if _others_wrote(conn):
+                self._others_at = began
             return work(conn)
 
-        with self._bulk:
-            time.sleep(max(0.0, self._free_until - time.monotonic()))
-            try:
-                return self.write(timed)
-            finally:
-                now = time.monotonic()
-                self._free_until = now + (now - began if began else 0.0)
+        while True:
+            with self._bulk:
+                wait = self._rest_left(rest)
+                if wait <= 0:
+                    try:
+                        return self.write(timed)
+                    finally:
+                        self._freed = time.monotonic()
+                        self._held = self._freed - began if began else 0.0
+                        last = self._others_at
+                        self._crowded = last is not None and self._freed - last < _OTHERS_S
+            # Not under the lock: others of this process may have to wait less.
+            time.sleep(wait)
+            # Whoever rested takes its turn among the others, or many small ones would starve it.
+            rest = min(rest, 1.0)
+
+    def _rest_left(self, rest: float) -> float:
+        times = rest if self._crowded else _REST_ALONE
+        return self._freed + self._held * times - time.monotonic()
 
     def read(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction that writes nothing.
@@ -269,6 +299,14 @@ def _translated(error: SQLAlchemyError) -> LedgerError:
         f"nothing was half written and it is safe to try again. {advice(name)}"
     )
     return LedgerError(msg, cause=name)
+
+
+def _others_wrote(conn: Connection) -> bool:
+    """Say whether others wrote since this was asked last on the same connection (SQLite)."""
+    version = conn.exec_driver_sql("PRAGMA data_version").scalar()
+    before = conn.info.get(_VERSION)
+    conn.info[_VERSION] = version
+    return before not in (None, version)
 
 
 def _set_up_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - a driver's

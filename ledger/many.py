@@ -5,14 +5,13 @@ and lines of a file come by the thousand, so here they share one. Their rows, MA
 those that `ledger.intake` writes, and a bad one among them spoils no other.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection
 
 from ledger.clock import wall_us
 from ledger.commits import leave_witness
@@ -21,7 +20,8 @@ from ledger.engine import Database
 from ledger.errors import LedgerError, RequestError
 from ledger.events import EventType, event_rows
 from ledger.header import Header, make_header
-from ledger.ids import check_memory_id
+from ledger.ids import are_plain_ids, check_memory_id, ids_as_json
+from ledger.insert import insert_all, mark, marks
 from ledger.intake import CHUNKS_PER_TRANSACTION, Intake, conflict
 from ledger.macs import ChunkFields, Macs, chained, same
 from ledger.model import Order, Receipt
@@ -39,9 +39,6 @@ REQUESTS_PER_TRANSACTION: Final = 200
 _MOST_CHUNKS: Final = CHUNKS_PER_TRANSACTION
 # Others that commit the same keys at the same moment are found by then.
 _TRIES: Final = 5
-
-# As in `Intake`: ensure_ascii keeps the stored text the same everywhere.
-_encode: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 _Answer = Receipt | RequestError
 _Known = dict[str, Any]  # a row by its key
@@ -75,7 +72,7 @@ class _Made:
                 parent=None,
                 first=first,
                 places=None,
-                ids=_encode(self.ids[first : first + chunk_size]),
+                ids=ids_as_json(self.ids[first : first + chunk_size]),
             )
 
 
@@ -198,7 +195,7 @@ class _Taking:
         projects = {made.header.fields.project for made in some}
 
         def ask(conn: Connection) -> _Known:
-            query = _question(_mark(conn), len(projects), len(keys))
+            query = _question(mark(conn), len(projects), len(keys))
             rows = conn.exec_driver_sql(query, (*projects, *keys))
             return {row.idempotency_ref: row for row in rows}
 
@@ -358,10 +355,10 @@ class _Rows:
             for place, row in enumerate(line):
                 row["tag"] = start + place
         leave_witness(conn, {request.c.id: self._requests[0]["id"]})
-        _insert_all(conn, request, self._requests)
-        _insert_all(conn, chunk, [row for line in self._chunks.values() for row in line])
-        _insert_all(conn, event, self._events)
-        _insert_all(conn, event_body, self._bodies)
+        insert_all(conn, request, self._requests)
+        insert_all(conn, chunk, [row for line in self._chunks.values() for row in line])
+        insert_all(conn, event, self._events)
+        insert_all(conn, event_body, self._bodies)
         reached("submit.before_commit")
 
     def _count_purges(self, conn: Connection, project: str) -> None:
@@ -392,40 +389,14 @@ class _Rows:
         self.receipts[place] = replace(self.receipts[place], hold_reason=reason)
 
 
-def _insert_all(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows by one statement, of plain values that the driver takes as they are.
-
-    One statement is one way to PostgreSQL and back. In SQLite it is one step: each of many would
-    give up Python's lock and wait for it again, with the writer held.
-    """
-    statement = _statement(table.name, tuple(rows[0]), _mark(conn), len(rows))
-    conn.exec_driver_sql(statement, tuple(value for row in rows for value in row.values()))
-
-
 @lru_cache(maxsize=64)
-def _statement(table: str, columns: tuple[str, ...], mark: str, rows: int) -> str:
-    row = f"({_marks(mark, len(columns))})"
-    names = ", ".join(f'"{name}"' for name in columns)
-    return f'INSERT INTO "{table}" ({names}) VALUES {", ".join([row] * rows)}'  # noqa: S608 - names of our own tables
-
-
-@lru_cache(maxsize=64)
-def _question(mark: str, projects: int, keys: int) -> str:
+def _question(sign: str, projects: int, keys: int) -> str:
     columns = "id, idempotency_ref, fingerprint, closing_mac, chunk_size, state, requested"
     return (
         f"SELECT {columns}, unique_ids, hold_reason FROM request"  # noqa: S608 - names of our own, and marks
-        f" WHERE project IN ({_marks(mark, projects)})"
-        f" AND idempotency_ref IN ({_marks(mark, keys)})"
+        f" WHERE project IN ({marks(sign, projects)})"
+        f" AND idempotency_ref IN ({marks(sign, keys)})"
     )
-
-
-def _mark(conn: Connection) -> str:
-    """Give what stands for a value in a statement of this driver's."""
-    return "?" if conn.dialect.paramstyle == "qmark" else "%s"
-
-
-def _marks(mark: str, count: int) -> str:
-    return ", ".join([mark] * count)
 
 
 def _unique(order: Order, ids: Sequence[str]) -> tuple[str, ...]:
@@ -441,6 +412,7 @@ def _unique(order: Order, ids: Sequence[str]) -> tuple[str, ...]:
     if not ids:
         msg = "The batch has no memory ids; an empty batch is never taken for a purge."
         raise RequestError(msg)
-    for number, item in enumerate(ids, start=1):
-        check_memory_id(item, where=f"Memory id number {number}")
+    if not are_plain_ids(ids):
+        for number, item in enumerate(ids, start=1):
+            check_memory_id(item, where=f"Memory id number {number}")
     return tuple(dict.fromkeys(ids))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 from ledger.errors import RequestError
@@ -12,7 +13,7 @@ from producer.files.by_user import group_by_user
 from producer.files.jsonl import RequestRow, read_requests
 from producer.files.layout import Format, Layout
 from producer.files.parquet import read_parquet
-from producer.files.plain import read_plain, read_plain_purges
+from producer.files.plain import read_plain_blocks, read_plain_purges
 from producer.files.rejects import Reject, RejectLog
 from producer.files.rows import PurgeRow, TableRow
 from producer.files.source import Source
@@ -21,7 +22,8 @@ from producer.files.terms import Terms
 
 __all__ = ["Asked", "Row", "accepted", "check_together", "read_orders", "read_rows"]
 
-Row = str | TableRow | PurgeRow | RequestRow
+# Many ids one after the other may come as one list.
+Row = list[str] | TableRow | PurgeRow | RequestRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,14 +80,20 @@ def read_rows(source: Source, layout: Layout) -> Iterator[Row | Reject]:
     if layout.format is Format.JSONL:
         return read_requests(source)
     if layout.format is Format.PARQUET:
-        return read_parquet(source, columns=layout.columns, kind=layout.orders)
+        return read_parquet(source, columns=layout.columns, kind=layout.orders, together=True)
     if layout.format is not Format.PLAIN:
         delimiter = layout.delimiter
         if delimiter is None:
             delimiter = "\t" if layout.format is Format.TSV else ","
-        return read_table(source, columns=layout.columns, delimiter=delimiter, kind=layout.orders)
+        return read_table(
+            source,
+            columns=layout.columns,
+            delimiter=delimiter,
+            kind=layout.orders,
+            together=True,
+        )
     if layout.orders is Kind.MEMORIES:
-        return read_plain(source)
+        return read_plain_blocks(source)
     return read_plain_purges(source, layout.orders)
 
 
@@ -128,14 +136,14 @@ def read_orders(
             own = _own_key(given, user, Kind.MEMORIES)
             yield Asked(line=None, kind=Kind.MEMORIES, subject=user, ids=ids, terms=own)
     else:
-        stream = _ids(rows, layout)
+        stream = _ids(rows)
         first = next(stream, None)
         if first is not None:
             yield Asked(
                 line=None,
                 kind=Kind.MEMORIES,
                 subject=terms.user_id,
-                ids=_again(first, stream),
+                ids=chain((first,), stream),
                 terms=given,
             )
 
@@ -157,12 +165,8 @@ def _own_key(given: Mapping[str, Any], subject: str, kind: Kind) -> Mapping[str,
     return {**given, "idempotency_key": f"{key}:{part}{digest}"}
 
 
-def _ids(rows: Iterable[Row], layout: Layout) -> Iterator[str]:
-    if layout.format is Format.PLAIN:
-        return iter(cast("Iterable[str]", rows))
-    return (row.memory_id for row in cast("Iterable[TableRow]", rows))
-
-
-def _again(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest
+def _ids(rows: Iterable[Row]) -> Iterator[str]:
+    some = cast("Iterable[list[str] | TableRow]", rows)
+    return chain.from_iterable(
+        each if isinstance(each, list) else (each.memory_id,) for each in some
+    )

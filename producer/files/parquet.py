@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from ledger.errors import RequestError
+from ledger.ids import are_plain_ids
 from ledger.states import Kind
 from producer.files.layout import Columns
 from producer.files.rejects import Reject
@@ -30,14 +31,15 @@ _UNREADABLE: Final = "\udcff"
 
 
 def read_parquet(
-    source: Source, *, columns: Columns, kind: Kind = Kind.MEMORIES
-) -> Iterator[TableRow | PurgeRow | Reject]:
+    source: Source, *, columns: Columns, kind: Kind = Kind.MEMORIES, together: bool = False
+) -> Iterator[list[str] | TableRow | PurgeRow | Reject]:
     """Yield the rows, numbered from 1; the columns are checked at once, before the first row.
 
     Args:
         source: The file, opened as binary.
         columns: Names of the columns, exactly as in the file.
         kind: What a row orders.
+        together: Where a row is an id and nothing else, many in a row may come as one list.
 
     Raises:
         RequestError: pyarrow is not installed, it is no whole Parquet file, or a mapped column is
@@ -67,12 +69,18 @@ def read_parquet(
     wanted = columns.wanted(kind)
     for field, column in wanted.items():
         _check_column(source, schema, column, field=field)
-    return _rows(source, file, wanted=list(wanted.values()), kind=kind)
+    together = together and kind is Kind.MEMORIES and len(wanted) == 1
+    return _rows(source, file, wanted=list(wanted.values()), kind=kind, together=together)
 
 
 def _rows(
-    source: Source, file: "pyarrow.parquet.ParquetFile", *, wanted: Sequence[str], kind: Kind
-) -> Iterator[TableRow | PurgeRow | Reject]:
+    source: Source,
+    file: "pyarrow.parquet.ParquetFile",
+    *,
+    wanted: Sequence[str],
+    kind: Kind,
+    together: bool,
+) -> Iterator[list[str] | TableRow | PurgeRow | Reject]:
     import pyarrow as pa  # noqa: PLC0415
 
     rows = max(1, file.metadata.num_rows)
@@ -87,6 +95,10 @@ def _rows(
         except (pa.ArrowException, OSError) as error:
             source.check_untouched()
             raise _broken(source, error) from None
+        if together and are_plain_ids(texts[0]):
+            number += len(texts[0])
+            yield [text for text in texts[0] if text is not None]  # there is none, for the types
+            texts = []
         for values in zip(*texts, strict=True):
             number += 1
             if _UNREADABLE in values:

@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 
 from ledger.errors import RequestError
-from ledger.ids import check_memory_id
+from ledger.ids import are_plain_ids, check_memory_id
 from ledger.states import Kind
+from producer.files.blocks import Block
 from producer.files.rejects import Reject
 from producer.files.rows import PurgeRow, purge_of
 from producer.files.source import Source
 
-__all__ = ["read_plain", "read_plain_purges"]
+__all__ = ["read_plain", "read_plain_blocks", "read_plain_purges"]
 
 
 def read_plain(source: Source) -> Iterator[str | Reject]:
@@ -18,14 +19,50 @@ def read_plain(source: Source) -> Iterator[str | Reject]:
     Empty lines are passed over. Nothing is trimmed but the line end: an id may begin or end with a
     blank, and without it would be another one.
     """
-    for line in source.lines():
+    for found in read_plain_blocks(source):
+        if isinstance(found, Reject):
+            yield found
+        else:
+            yield from found
+
+
+def read_plain_blocks(source: Source) -> Iterator[list[str] | Reject]:
+    """Do as `read_plain` does, with many ids in a row as one list."""
+    for block in source.blocks():
+        ids = _plain(block.text or "")
+        if ids:
+            yield ids
+        elif ids is None or block.text is None:
+            yield from _one_by_one(block)
+
+
+def _plain(text: str) -> list[str] | None:
+    """Give the ids of whole lines, or None when any of them may be none."""
+    ids = text.replace("\r\n", "\n").split("\n")
+    if "" in ids:
+        ids = list(filter(None, ids))
+    return ids if are_plain_ids(ids) else None
+
+
+def _one_by_one(block: Block) -> Iterator[list[str] | Reject]:
+    ids: list[str] = []
+    for line in block.lines():
         if line.text is None:
-            yield Reject(line=line.number, reason="The line is too long for an id.")
+            reason = "The line is too long for an id."
         elif content := line.content:
             try:
-                yield check_memory_id(content, where="The id")
+                ids.append(check_memory_id(content, where="The id"))
+                continue
             except RequestError as error:
-                yield Reject(line=line.number, reason=str(error))
+                reason = str(error)
+        else:
+            continue
+        if ids:
+            yield ids
+            ids = []
+        yield Reject(line=line.number, reason=reason)
+    if ids:
+        yield ids
 
 
 def read_plain_purges(source: Source, kind: Kind) -> Iterator[PurgeRow | Reject]:

@@ -8,16 +8,18 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from ledger.errors import RequestError
+from producer.files.blocks import Block, Cutter, Line
 
-__all__ = ["LONGEST_LINE", "Line", "Source", "open_source"]
+__all__ = ["LONGEST_LINE", "Block", "Line", "Source", "open_source"]
 
 LONGEST_LINE: Final = 1 << 20
 _BLOCK: Final = 1 << 20
+# What is decoded and checked at once: some thousand ids, and little beside what folds them.
+_LINES_BLOCK: Final = 1 << 17
 # A pipe cannot be read twice, so it is kept; from this size on in a file that has no name.
 _KEPT_IN_MEMORY: Final = 8 << 20
 _PROGRESS_BYTES: Final = 1 << 18
@@ -34,28 +36,6 @@ _MISTAKES: Final = (
     ),
     (b"PAR1\x15", "is a Parquet file; `expunge import --format parquet` reads it"),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One physical line.
-
-    Attributes:
-        number: From 1.
-        text: With its line end as it stands in the file; None when the line is too long.
-    """
-
-    number: int
-    text: str | None
-
-    @property
-    def content(self) -> str:
-        r"""The text without its line end, which is `\n` or `\r\n`; nothing else is trimmed."""
-        text = self.text or ""
-        if text.endswith("\n"):
-            text = text[:-1]
-            text = text.removesuffix("\r")
-        return text
 
 
 class Source:
@@ -90,38 +70,36 @@ class Source:
         self.size = self._check(binary=binary)
 
     def lines(self, *, longest: int = LONGEST_LINE) -> Iterator[Line]:
-        r"""Yield the lines from the first on; only `\n` ends a line.
+        """Yield the lines from the first on, as `blocks` does and with the same errors."""
+        for block in self.blocks(longest=longest):
+            yield from block.lines()
+
+    def blocks(self, *, longest: int = LONGEST_LINE) -> Iterator[Block]:
+        r"""Yield the lines from the first on, many at once; only `\n` ends a line.
 
         A byte order mark at the start is the file's, not the first id's, and is left out.
 
         Args:
-            longest: Most bytes of a line; a longer one comes without its text, and is never held
-                in memory as a whole.
+            longest: Most bytes of a line, its end and the byte order mark not counted; a longer one
+                comes without its text, and is never held in memory as a whole.
 
         Raises:
             RequestError: The file cannot be read; or, after the last line, it is not what had been
                 checked.
         """
-        number = position = reported = 0
+        cutter = Cutter(longest)
         content = hashlib.sha256()
+        position = reported = 0
         try:
             self.file.seek(0)
-            while raw := self.file.readline(longest + 1):
-                number += 1
+            while raw := self.file.read(_LINES_BLOCK):
                 position += len(raw)
                 content.update(raw)
-                if number == 1:
-                    raw = raw.removeprefix(codecs.BOM_UTF8)
-                if len(raw) > longest and not raw.endswith(b"\n"):
-                    for more in self._rest_of_line(longest):
-                        position += len(more)
-                        content.update(more)
-                    yield Line(number=number, text=None)
-                else:
-                    yield Line(number=number, text=raw.decode())
+                yield from cutter.cut(raw)
                 if position - reported >= _PROGRESS_BYTES:
                     reported = position
                     self.on_progress(position)
+            yield from cutter.rest()
         except UnicodeDecodeError:
             raise self._changed() from None
         except OSError as error:
@@ -146,12 +124,6 @@ class Source:
         """
         if self.changed:
             raise self._changed()
-
-    def _rest_of_line(self, longest: int) -> Iterator[bytes]:
-        while more := self.file.readline(longest):
-            yield more
-            if more.endswith(b"\n"):
-                break
 
     def _check(self, *, binary: bool) -> int:
         decoder = codecs.getincrementaldecoder("utf-8")()

@@ -2,9 +2,11 @@
 
 import csv
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from itertools import islice
+from typing import Final, Protocol
 
 from ledger.errors import RequestError
+from ledger.ids import are_plain_ids
 from ledger.states import Kind
 from producer.files.layout import Columns
 from producer.files.rejects import Reject
@@ -12,6 +14,8 @@ from producer.files.rows import PurgeRow, TableRow, row_of
 from producer.files.source import Source
 
 __all__ = ["no_column", "read_table"]
+
+_ROWS_AT_ONCE: Final = 1_024
 
 
 class Records(Protocol):
@@ -24,8 +28,13 @@ class Records(Protocol):
 
 
 def read_table(
-    source: Source, *, columns: Columns, delimiter: str = ",", kind: Kind = Kind.MEMORIES
-) -> Iterator[TableRow | PurgeRow | Reject]:
+    source: Source,
+    *,
+    columns: Columns,
+    delimiter: str = ",",
+    kind: Kind = Kind.MEMORIES,
+    together: bool = False,
+) -> Iterator[list[str] | TableRow | PurgeRow | Reject]:
     """Yield the rows after the header line; quoting as in RFC 4180.
 
     The header is checked at once, before the first row is asked for. A row with another number of
@@ -36,6 +45,7 @@ def read_table(
         columns: Names of the columns, exactly as in the header.
         delimiter: One character.
         kind: What a row orders.
+        together: Where a row is an id and nothing else, many in a row may come as one list.
 
     Raises:
         RequestError: No header line, a mapped column that is missing or there twice, or quotes so
@@ -52,17 +62,47 @@ def read_table(
     places = [
         _find(source, header, column, field=field) for field, column in columns.wanted(kind).items()
     ]
-    return _rows(source, records, width=len(header), places=places, kind=kind)
+    found = _records(source, records, width=len(header))
+    if together and kind is Kind.MEMORIES and len(places) == 1:
+        return _ids(found, places[0])
+    return (each if isinstance(each, Reject) else _row(kind, each, places) for each in found)
 
 
-def _rows(
-    source: Source,
-    records: Records,
-    *,
-    width: int,
-    places: Sequence[int],
-    kind: Kind,
-) -> Iterator[TableRow | PurgeRow | Reject]:
+def _row(
+    kind: Kind, record: tuple[int, list[str]], places: Sequence[int]
+) -> TableRow | PurgeRow | Reject:
+    line, fields = record
+    return row_of(kind, line, [fields[place] for place in places])
+
+
+def _ids(
+    found: Iterator[tuple[int, list[str]] | Reject], place: int
+) -> Iterator[list[str] | TableRow | PurgeRow | Reject]:
+    """Yield many ids as one list, and row by row where any of them may be none."""
+    fault: RequestError | None = None
+    while fault is None:
+        some: list[tuple[int, list[str]] | Reject] = []
+        try:
+            some.extend(islice(found, _ROWS_AT_ONCE))
+        except RequestError as error:
+            # What came before it is in the list, and goes on as it would have one by one.
+            fault = error
+        ids = [each[1][place] for each in some if not isinstance(each, Reject)]
+        if not some:
+            break
+        if len(ids) == len(some) and are_plain_ids(ids):
+            yield ids
+            continue
+        for each in some:
+            yield each if isinstance(each, Reject) else _row(Kind.MEMORIES, each, (place,))
+    if fault is not None:
+        raise fault
+
+
+def _records(
+    source: Source, records: Records, *, width: int
+) -> Iterator[tuple[int, list[str]] | Reject]:
+    """Yield the records, each with the number of its first line."""
     while True:
         line = records.line_num + 1
         try:
@@ -84,18 +124,18 @@ def _rows(
             reason = f"The line has {len(fields)} fields where the header has {width}."
             yield Reject(line=line, reason=reason)
             continue
-        yield row_of(kind, line, [fields[place] for place in places])
+        yield line, fields
 
 
 def _texts(source: Source) -> Iterator[str]:
-    for line in source.lines():
-        if line.text is None:
+    for block in source.blocks():
+        if block.text is None:
             msg = (
-                f"Line {line.number} of {source.name} is longer than 1 MiB; check format, "
+                f"Line {block.number} of {source.name} is longer than 1 MiB; check format, "
                 "delimiter and quotes."
             )
             raise RequestError(msg)
-        yield line.text
+        yield from block.texts()
 
 
 def _find(source: Source, header: list[str], column: str, *, field: str) -> int:

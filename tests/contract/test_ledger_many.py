@@ -1,6 +1,8 @@
 """Many small requests at once: the rows of each as if it had come alone, and one answer each."""
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 
 import pytest
@@ -394,10 +396,12 @@ def test_they_stand_in_line_behind_those_that_were_there_before(world):
     assert len(set(tags.values())) == 5
 
 
-def test_the_writer_of_sqlite_rests_as_long_as_it_was_held(tmp_path, monkeypatch):
+@pytest.fixture
+def bulk(tmp_path, monkeypatch):
+    """Gives a function that holds SQLite's writer for 12 ms, and the rests before each time."""
     database = Database(f"sqlite:///{tmp_path}/bulk.db")
-    database.write(lambda _conn: None)
-    now, slept = [100.0], []
+    database.write_bulk(lambda _conn: None)
+    now, slept = [database.turned + 1], []
 
     class Time:
         @staticmethod
@@ -406,7 +410,7 @@ def test_the_writer_of_sqlite_rests_as_long_as_it_was_held(tmp_path, monkeypatch
 
         @staticmethod
         def sleep(seconds):
-            slept.append(seconds)
+            slept.append(round(seconds, 6))
             now[0] += seconds
 
     monkeypatch.setattr("ledger.engine.time", Time)
@@ -414,13 +418,57 @@ def test_the_writer_of_sqlite_rests_as_long_as_it_was_held(tmp_path, monkeypatch
     def work(_conn):
         now[0] += 0.012
 
-    database.write_bulk(work)
-    now[0] += 0.005
-    database.write_bulk(work)
-    now[0] += 0.5
-    database.write_bulk(work)
+    def hold(*, after, **rest):
+        now[0] += after
+        database.write_bulk(work, **rest)
+
+    yield hold, slept
     database.close()
-    assert slept[-2:] == [pytest.approx(0.007), 0.0]
+
+
+def written_by_somebody_else(tmp_path):
+    with closing(sqlite3.connect(tmp_path / "bulk.db")) as other:
+        other.execute("CREATE TABLE IF NOT EXISTS somebody (n INTEGER)")
+        other.execute("INSERT INTO somebody VALUES (1)")
+        other.commit()
+
+
+def test_the_writer_of_sqlite_rests_longer_the_longer_it_was_held(bulk, tmp_path):
+    hold, slept = bulk
+    for after in (0, 0.005, 0.5):
+        written_by_somebody_else(tmp_path)
+        hold(after=after)
+    assert slept == [0.007]
+
+
+def test_a_long_stream_leaves_the_writer_to_others_for_most_of_the_time(bulk, tmp_path):
+    hold, slept = bulk
+    for after in (0, 0.008, 0.5):
+        written_by_somebody_else(tmp_path)
+        hold(after=after, rest=9.0)
+    assert slept == [0.1]
+
+
+def test_small_requests_do_not_wait_as_long_as_a_stream_would(bulk, tmp_path):
+    hold, slept = bulk
+    written_by_somebody_else(tmp_path)
+    hold(after=0, rest=9.0)
+    hold(after=0)
+    assert slept == [0.012]
+
+
+def test_where_nobody_else_writes_the_writer_hardly_rests(bulk, tmp_path):
+    hold, slept = bulk
+    hold(after=0, rest=9.0)
+    hold(after=0.2, rest=9.0)
+    hold(after=0.001, rest=9.0)
+    written_by_somebody_else(tmp_path)
+    hold(after=0, rest=9.0)
+    hold(after=0, rest=9.0)
+    hold(after=0, rest=9.0)
+    hold(after=0, rest=9.0)
+    # A quarter of a second after others were last seen, it is alone again.
+    assert slept == [0.005, 0.006, 0.108, 0.108, 0.006]
 
 
 IDS = st.lists(st.sampled_from(["a", "b", "é", " c", "\U0001f9e8", "'"]), max_size=5)

@@ -60,8 +60,63 @@ def test_ids_are_compared_byte_for_byte_as_texts_and_as_digests(monkeypatch, ids
         assert [folder.is_new(each) for each in ids] == [True, True, False, False]
 
 
-def test_each_folder_has_a_key_of_its_own():
-    assert Folder()._key != Folder()._key
+@given(
+    batches=st.lists(
+        st.lists(st.one_of(st.integers(0, 99).map(str), st.text(st.characters(codec="utf-8")))),
+        max_size=8,
+    ),
+    most_texts=st.integers(1, 50),
+    at_once=st.integers(1, 20),
+)
+def test_batches_are_folded_as_one_id_after_the_other(batches, most_texts, at_once):
+    window = max(1, sum(map(len, batches)))
+    with (
+        patch.object(fold, "_MOST_AS_TEXT", most_texts),
+        patch.object(fold, "_AT_ONCE", at_once),
+    ):
+        together, singly = Folder(window), Folder(window)
+        for batch in batches:
+            assert together.fresh(batch) == [each for each in batch if singly.is_new(each)]
+
+
+@given(
+    batches=st.lists(st.lists(st.integers(0, 60), max_size=30), max_size=12),
+    window=st.integers(1, 20),
+    at_once=st.integers(1, 20),
+    last=st.sampled_from([60, 200, 1 << 32]),
+)
+def test_beyond_the_window_no_new_id_is_ever_lost(batches, window, at_once, last):
+    with (
+        patch.object(fold, "_MOST_AS_TEXT", 1),
+        patch.object(fold, "_AT_ONCE", at_once),
+        patch.object(fold, "_LAST_NUMBER", last),
+    ):
+        folder = Folder(window)
+        seen: set[str] = set()
+        for batch in batches:
+            fresh = folder.fresh([str(each) for each in batch])
+            assert set(map(str, batch)) - seen <= set(fresh)
+            seen.update(fresh)
+
+
+def test_ids_of_many_windows_in_batches_are_all_new_and_the_last_ones_are_known(early_packing):
+    folder = Folder(1_000)
+    ids = [f"m-{number}" for number in range(20_000)]
+    assert [
+        each for start in range(0, 20_000, 300) for each in folder.fresh(ids[start:][:300])
+    ] == ids
+    assert folder.fresh(ids[-1_000:]) == []
+    assert folder.fresh(ids[:500]) == ids[:500]
+
+
+def test_whoever_runs_out_of_numbers_begins_a_window_anew(early_packing, monkeypatch):
+    monkeypatch.setattr(fold, "_LAST_NUMBER", 5_000)
+    folder = Folder(1_000)
+    ids = [f"m-{number}" for number in range(20_000)]
+    for start in range(0, 20_000, 500):
+        assert folder.fresh(ids[start:][:500]) == ids[start:][:500]
+    assert folder.fresh(["a", "b", "a"]) == ["a", "b"]
+    assert folder.fresh(["b"]) == []
 
 
 def test_memory_stays_flat_beyond_the_window(early_packing):

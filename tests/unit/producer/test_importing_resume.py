@@ -293,14 +293,14 @@ class Changing(Import):
 
     def source(self):
         source = super().source()
-        real, left = source.lines, itertools.count(self.reading, -1)
+        real, left = source.blocks, itertools.count(self.reading, -1)
 
-        def lines(**options):
+        def blocks(**options):
             if next(left) == 1:
                 source.file = io.BytesIO(self.other)
             return real(**options)
 
-        source.lines = lines
+        source.blocks = blocks
         return source
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import lzma
 import math
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from ledger.errors import RequestError
 from ledger.ids import check_memory_id
 from ledger.states import Kind, Lane
-from producer.files import Format, Reject, Source, guess_format, open_source, parse_map
+from producer.files import Format, Reject, Source, guess_format, open_source, parse_map, table
 from producer.files.by_user import group_by_user
 from producer.files.jsonl import RequestRow, read_requests
 from producer.files.layout import Columns
@@ -250,9 +251,56 @@ def test_whatever_a_csv_holds_only_true_ids_come_out(raw):
 def read(text, **columns):
     found = read_table(source(text), columns=Columns(**columns))
     return [
-        (each.memory_id, each.user_id) if isinstance(each, TableRow) else f"reject {each.line}"
+        (each.memory_id, each.user_id)
+        if isinstance(each, TableRow)
+        else f"reject {each.line if isinstance(each, Reject) else each}"
         for each in found
     ]
+
+
+def until_it_breaks(found):
+    """Everything that comes, ids as if they came one by one, and whether the file broke."""
+    got: list[str | Reject] = []
+    try:
+        for each in found:
+            if isinstance(each, TableRow):
+                got.append(each.memory_id)
+            elif isinstance(each, list):
+                got += each
+            else:
+                got.append(each)
+    except RequestError as error:
+        return got, str(error)
+    return got, None
+
+
+@given(
+    rows=st.lists(
+        st.sampled_from(
+            [
+                "a,1",
+                "b,1",
+                " ,1",
+                '"c",1',
+                '"d""",1',
+                "e",
+                "",
+                "f\x00,1",
+                '"g\n",1',
+                '"h,1',
+                'i"j,1',
+                '"k"l,1',
+            ]
+        ),
+        max_size=12,
+    ),
+    at_once=st.integers(1, 4),
+)
+def test_ids_of_a_csv_that_come_together_are_those_that_come_one_by_one(rows, at_once):
+    raw = "memory_id,user\n" + "\n".join(rows)
+    with patch.object(table, "_ROWS_AT_ONCE", at_once):
+        together = until_it_breaks(read_table(source(raw), columns=Columns(), together=True))
+    assert together == until_it_breaks(read_table(source(raw), columns=Columns()))
 
 
 def test_ids_that_look_like_numbers_stay_text():

@@ -39,13 +39,18 @@ def source(raw):
     return Source(io.BytesIO(raw), name="orders", binary=True)
 
 
+def ids_of(found):
+    taken = ([each.memory_id] if isinstance(each, TableRow) else each for each in found)
+    return [each for some in taken if isinstance(some, list) for each in some]
+
+
 def read(table, kind=Kind.MEMORIES, **columns):
     return [
         (each.memory_id, each.user_id)
         if isinstance(each, TableRow)
         else each.subject
         if isinstance(each, PurgeRow)
-        else f"reject {each.line}"
+        else f"reject {each.line if isinstance(each, Reject) else each}"
         for each in read_parquet(source(written(table)), columns=Columns(**columns), kind=kind)
     ]
 
@@ -68,7 +73,21 @@ def test_parquet_ids_come_back_byte_for_byte(texts, kind, rows):
     raw = written(pa.table({"memory_id": column, "x": [1] * len(texts)}), row_group_size=rows)
     found = list(read_parquet(source(raw), columns=Columns()))
     assert [each.memory_id for each in found if isinstance(each, TableRow)] == texts
-    assert [each.line for each in found] == list(range(1, len(texts) + 1))
+    assert [each.line for each in found if not isinstance(each, list)] == list(
+        range(1, len(texts) + 1)
+    )
+    together = read_parquet(source(raw), columns=Columns(), together=True)
+    assert ids_of(together) == texts
+
+
+@pytest.mark.parametrize("bad", [None, " ", "x\x00", "x" * 257])
+def test_a_bad_row_among_many_is_the_only_one_rejected(bad):
+    ids = [f"m-{number}" for number in range(5_000)]
+    raw = written(pa.table({"memory_id": [*ids[:3_000], bad, *ids[3_000:]]}))
+    found = list(read_parquet(source(raw), columns=Columns(), together=True))
+    assert ids_of(found) == ids
+    assert [each.line for each in found if isinstance(each, Reject)] == [3_001]
+    assert sum(isinstance(each, list) for each in found) == 4
 
 
 def test_nulls_and_bad_ids_are_rejects_by_their_row():

@@ -10,8 +10,9 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Connection, Row, Table, bindparam, insert, update
+from sqlalchemy import BigInteger, Connection, Row, Table, bindparam, update
 
+from ledger.attempts import open_attempts
 from ledger.checks import OrderCheck, bury_tampered
 from ledger.claimed import call_of, intent_digest, task_of
 from ledger.clock import wall_us
@@ -32,7 +33,7 @@ from ledger.lanes import pick
 from ledger.macs import Macs
 from ledger.migrate import require_schema
 from ledger.postpone import postpone
-from ledger.schema import account, attempt, chunk, project, readback
+from ledger.schema import account, chunk, project, readback
 from ledger.slots import AHEAD_NS, book, most_at_once
 from ledger.states import Lane
 from ledger.stops import PATIENCE, TRIPS, is_trial
@@ -43,7 +44,6 @@ __all__ = ["claim"]
 # Built once: what a claim writes.
 _BOOK: Final = update(account).where(account.c.name == bindparam("of_account"))
 _TRY: Final = update(project).where(project.c.name == bindparam("of_project"))
-_INTEND: Final = insert(attempt)
 _LEASE: Final = {
     table: update(table)
     .where(table.c.id.in_(bindparam("taken", expanding=True)))
@@ -295,8 +295,8 @@ class _Claiming:
             if ids:
                 self._conn.execute(_LEASE[table], {"taken": ids, "until": until})
         now = wall_us()
-        self._conn.execute(
-            _INTEND,
+        open_attempts(
+            self._conn,
             [
                 {
                     "claim": task.claim,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Table, and_, bindparam, insert, or_, select, update
 
+from ledger.attempts import close_attempts
 from ledger.canonical import canonical
 from ledger.counting import Tally
 from ledger.crash_points import reached
@@ -25,7 +26,7 @@ from ledger.macs import Macs
 from ledger.policy import draw
 from ledger.release import note_returned
 from ledger.repeats import unrecorded
-from ledger.schema import FOREVER_NS, attempt, chunk, readback, request
+from ledger.schema import FOREVER_NS, chunk, readback, request
 from ledger.states import ChunkState, RequestState
 from ledger.stops import stop
 from ledger.tasks import (
@@ -70,13 +71,6 @@ _WRITE_ALIKE: Final = {
     table.name: update(table).where(table.c.id.in_(bindparam("row_ids", expanding=True)))
     for table in (chunk, readback)
 }
-_CLOSE: Final = update(attempt).where(
-    attempt.c.claim == bindparam("of_claim"), attempt.c.place == bindparam("at_place")
-)
-# Not when the same was recorded before, and only the confirmation got lost.
-_CLOSE_LATE: Final = _CLOSE.where(
-    or_(attempt.c.outcome.is_(None), attempt.c.reason == "lease_lapsed")
-)
 _READY: Final = select(request.c.id).where(
     request.c.id.in_(bindparam("touched", expanding=True)),
     or_(
@@ -349,9 +343,9 @@ class _Recording:
                     "stale": int(late),
                 }
             )
-        for late, statement in ((False, _CLOSE), (True, _CLOSE_LATE)):
-            if rows[late]:
-                self._conn.execute(statement, rows[late])
+        for late, some in rows.items():
+            if some:
+                close_attempts(self._conn, some, late=late)
 
     def _append_event(self, settlements: Sequence[Settlement]) -> None:
         digest = hashlib.sha256()

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, select, update
 
+from ledger.closing import chain_is_whole
 from ledger.counting import Tally
 from ledger.crash_points import reached
 from ledger.dead import is_being_redriven
+from ledger.endings import look_back
 from ledger.engine import Database
 from ledger.events import EventType, append
-from ledger.finish import Ended, chain_is_whole, finish
+from ledger.finish import Ended, finish
 from ledger.hunt import go_on
 from ledger.leftovers import are_under_way
 from ledger.macs import Macs
@@ -67,8 +69,11 @@ def advance(
     if step == "over":
         # Read apart: a million ids' MACs would hold up everybody's writing.
         whole = database.read(lambda conn: chain_is_whole(conn, macs, request_id))
+        ending = database.read(lambda conn: look_back(conn, macs, request_id, policy))
         return database.write(
-            lambda conn: finish(conn, request_id, whole=whole, second_look_s=policy.second_look_s)
+            lambda conn: finish(
+                conn, request_id, whole=whole, second_look_s=policy.second_look_s, ending=ending
+            )
         )
     return None
 

@@ -68,6 +68,8 @@ def task_of(row: Row[Any], *, claim: str, place: int, slot_ns: int, now_ns: int)
     extra: dict[str, Any] = {}
     if row.readback_id is None:
         extra = {"doubtful": bool(row.doubtful), "leftover": bool(row.leftover)}
+        if row.kind == Kind.MEMORIES and row.parent is None:
+            extra |= {"salt": bytes(row.salt), "no": row.no, "first": row.first}
     else:
         call = "list" if row.readback_kind == "list" else "read"
         ids = (ids[row.item],) if call == "read" else ()

@@ -48,6 +48,7 @@ __all__ = [
     "event",
     "event_body",
     "heartbeat",
+    "key_epoch",
     "leaf",
     "lease",
     "metadata",
@@ -206,8 +207,18 @@ request = Table(
     _flag("by_id"),
     # What the look long after a purge's end came to; `looking` while it is under way.
     Column("second_look", Text),
-    # Id of the purge whose second look brought this request about.
+    # Id of the purge whose second look brought this request about, or of the one that it applies
+    # again after the memory store was restored.
     Column("follows", Text),
+    # Which pseudonym key `subject_ref` and `salt` were made with (`ledger.epochs`).
+    Column("key_epoch", Integer, nullable=False, server_default="0"),
+    # Something of it was found not to be what was ordered.
+    _flag("tampered"),
+    # Its names are being taken out (`ledger.scrubbing`), or are out.
+    Column("scrub", Text),
+    Column("scrubbed_at", BigInteger),
+    # Nothing of it is left but this row.
+    _flag("bare"),
     UniqueConstraint("project", "idempotency_ref", name="one_request_per_key"),
     _one_of("kind", Kind),
     _one_of("lane", Lane),
@@ -243,6 +254,35 @@ request = Table(
         "second_look_at",
         sqlite_where=text("second_look_at IS NOT NULL AND second_look IS NULL"),
         postgresql_where=text("second_look_at IS NOT NULL AND second_look IS NULL"),
+    ),
+    CheckConstraint("scrub IN ('begun', 'done')", name="scrub_known"),
+    CheckConstraint(
+        "scrub IS NULL OR (finished_at IS NOT NULL AND subject IS NULL)",
+        name="scrubbed_has_no_name",
+    ),
+    Index(
+        "request_of_subject",
+        "subject_ref",
+        sqlite_where=text("subject_ref IS NOT NULL"),
+        postgresql_where=text("subject_ref IS NOT NULL"),
+    ),
+    Index(
+        "request_to_scrub",
+        "finished_at",
+        sqlite_where=text("scrubbed_at IS NULL AND finished_at IS NOT NULL"),
+        postgresql_where=text("scrubbed_at IS NULL AND finished_at IS NOT NULL"),
+    ),
+    Index(
+        "request_to_strip",
+        "finished_at",
+        sqlite_where=text("bare = 0 AND scrubbed_at IS NOT NULL"),
+        postgresql_where=text("bare = 0 AND scrubbed_at IS NOT NULL"),
+    ),
+    Index(
+        "request_tampered",
+        "id",
+        sqlite_where=text("tampered = 1"),
+        postgresql_where=text("tampered = 1"),
     ),
     Index(
         "request_looking",
@@ -305,6 +345,8 @@ chunk = Table(
     _flag("discarded"),
     # What a purge left behind, by id: its ids are in no count, the purge's list judges them.
     _flag("leftover"),
+    # Of a submitted one: root over its ids' leaves, and its MAC (`ledger.items`).
+    Column("items_root", LargeBinary),
     # It was given up (the count its ids are under), and is read back before that is believed.
     Column("disputed", Text),
     UniqueConstraint("request_id", "no", name="chunk_number_once"),
@@ -473,6 +515,15 @@ lease = Table(
     Column("owner", Text, nullable=False),
     Column("until_ns", BigInteger, nullable=False),
     Column("token", BigInteger, nullable=False),
+)
+
+# Pseudonym keys: each was in force from its beginning until the next one's.
+key_epoch = Table(
+    "key_epoch",
+    metadata,
+    Column("no", Integer, primary_key=True, autoincrement=False),
+    Column("began_at", BigInteger, nullable=False),
+    Column("destroyed_at", BigInteger),
 )
 
 heartbeat = Table(

@@ -7,6 +7,7 @@ import typer
 from expunge.cli import (
     auditing,
     bridging,
+    certifying,
     checking,
     completing,
     configuring,
@@ -75,6 +76,7 @@ for part in (
     running,
     sealing,
     auditing,
+    certifying,
     demonstrating,
     developing,
     doctoring,

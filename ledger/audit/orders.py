@@ -9,9 +9,9 @@ from sqlalchemy import Connection, select
 
 from ledger.audit.faults import Kind, Verdict
 from ledger.checks import header_fields
+from ledger.closing import chain_is_whole
 from ledger.engine import Database
 from ledger.errors import KeysError
-from ledger.finish import chain_is_whole
 from ledger.keys import Keys
 from ledger.macs import Macs, same
 from ledger.schema import request

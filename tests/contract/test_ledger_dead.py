@@ -6,10 +6,12 @@ from unittest.mock import patch
 import pytest
 
 from ledger import Kind, redrive, redrive_chunks
+from ledger.closing import chain_is_whole
+from ledger.endings import Ending
 from ledger.errors import ConflictError, LedgerError, NotFoundError, RequestError, TamperedError
 from ledger.events import EventType, append
 from ledger.filters import parse_filter
-from ledger.finish import chain_is_whole, finish
+from ledger.finish import finish
 from ledger.macs import Macs
 from ledger.redrive_chunks import Pace
 from ledger.schema import FOREVER_NS, chunk, event_body, request
@@ -357,7 +359,7 @@ def test_whoever_was_about_to_end_the_generation_before_does_not_end_this_one(wo
     world.ledger.redrive(request_id, **WHY)
     world.record(settled(world.claim_one(), Delivered()))
     late = world.database.write(
-        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0)
+        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0, ending=Ending())
     )
     assert late is None
     assert world.view(request_id).state == RequestState.OPEN
@@ -368,7 +370,7 @@ def test_whoever_was_about_to_end_it_before_a_redrive_that_was_killed_does_not_e
     with killed(0), pytest.raises(KilledError):
         world.ledger.redrive(request_id, **WHY)
     late = world.database.write(
-        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0)
+        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0, ending=Ending())
     )
     assert late is None
     assert world.view(request_id).state == RequestState.OPEN

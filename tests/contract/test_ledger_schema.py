@@ -17,7 +17,7 @@ from ledger.errors import LedgerError, SchemaError, SettingsError
 from ledger.schema import metadata
 from tests.support.ledger_world import KEYS
 
-HEAD = "0005"
+HEAD = "0006"
 
 
 def tables_of(url):

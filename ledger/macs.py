@@ -67,7 +67,7 @@ class Macs:
         """Keep the keys; they are never given out again."""
         self._order = keys.order
         self._pseudonym = keys.pseudonym
-        self._subjects = dict(keys.subjects) or {0: keys.pseudonym}
+        self._subjects = {0: keys.pseudonym, **keys.subjects}
 
     def header(self, header: HeaderFields) -> bytes:
         """MAC over the request's own fields.

@@ -175,6 +175,12 @@ def _refuse(row: Row[Any], found: _Found, redrive_days: float) -> None:
             "dead letters of one that has ended can be redriven."
         )
         raise ConflictError(msg)
+    if row.scrub is not None:
+        msg = (
+            f"The ids of request {row.id} were taken out of the ledger (EXPUNGE_REDRIVE_DAYS after "
+            "its end), so it cannot be redriven; hand its ids in as a new request."
+        )
+        raise ConflictError(msg)
     if row.cancelling:
         msg = f"Request {row.id} was cancelled, so nothing of it is sent again; hand it in anew."
         raise ConflictError(msg)

@@ -29,6 +29,8 @@ EVENTS: Final = frozenset(
         "request_finished",
         "schema_fits",
         "schema_mismatch",
+        "scrubbed",
+        "scrub_failed",
         "steward_drains",
         "sweep_failed",
         "worker_ended",

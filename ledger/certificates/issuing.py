@@ -132,9 +132,7 @@ def _issue(conn: Connection, request_id: str, generation: int | None) -> bytes:
     )
 
 
-def _end(
-    conn: Connection, request_id: str, generation: int | None
-) -> tuple[Row[Any], dict[str, Any]]:
+def _end(conn: Connection, request_id: str, generation: int | None) -> tuple[Any, dict[str, Any]]:
     query = (
         select(event.c.id, event_body.c.payload, event_body.c.salt, leaf.c.idx)
         .outerjoin(event_body, event_body.c.event == event.c.id)
@@ -147,7 +145,7 @@ def _end(
     if generation is not None:
         found = [(row, body) for row, body in found if body["generation"] == generation]
     if found:
-        row: Row[Any] = found[-1][0]
+        row = found[-1][0]
         body: dict[str, Any] = found[-1][1]
         if body["v"] != VERSION:
             msg = (

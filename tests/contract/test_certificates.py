@@ -1,6 +1,5 @@
 """Certificates: what a stranger can check, and what nobody can change."""
 
-
 import pytest
 
 from ledger.audit.published import Published

@@ -1,6 +1,7 @@
 """Is this row still what was ordered? Checked by MAC before every call."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, RowMapping, func, or_, select, update
@@ -76,7 +77,7 @@ class OrderCheck:
         return None if whole else "chunk"
 
 
-def header_fields(row: RowMapping, *, prefixed: bool = False) -> HeaderFields:
+def header_fields(row: Mapping[str, Any] | RowMapping, *, prefixed: bool = False) -> HeaderFields:
     """Collect what the header MAC covers from a row of the request table."""
     mark = "request_" if prefixed else ""
     return HeaderFields(

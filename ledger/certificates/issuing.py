@@ -132,6 +132,17 @@ def _issue(conn: Connection, request_id: str, generation: int | None) -> bytes:
     )
 
 
+def _parsed(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
+    try:
+        body: dict[str, Any] = json.loads(bytes(row.payload))
+    except (ValueError, TypeError):
+        body = {}
+    if not body.keys() >= {"v", "generation"}:
+        msg = f"Event {row.id} is not what was recorded; run `expunge audit verify`."
+        raise AuditError(msg)
+    return body
+
+
 def _end(conn: Connection, request_id: str, generation: int | None) -> tuple[Any, dict[str, Any]]:
     query = (
         select(event.c.id, event_body.c.payload, event_body.c.salt, leaf.c.idx)
@@ -141,7 +152,7 @@ def _end(conn: Connection, request_id: str, generation: int | None) -> tuple[Any
         .order_by(event.c.id)
     )
     rows = conn.execute(query).all()
-    found = [(row, json.loads(bytes(row.payload))) for row in rows if row.payload is not None]
+    found = [(row, _parsed(row)) for row in rows if row.payload is not None]
     if generation is not None:
         found = [(row, body) for row, body in found if body["generation"] == generation]
     if found:

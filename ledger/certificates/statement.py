@@ -15,12 +15,10 @@ __all__ = ["VERSION", "statement_of"]
 # Of the event `request.finished` that it is made of.
 VERSION: Final = 2
 
-_OPERATIONS: Final = {"memories": "delete by memory id", "user": "delete all of a user"}
-_METHODS: Final = {
-    "list": "the subject's list was read to its end after the deletion",
-    "id": "every id was read after the deletion",
-    "sample": "a seeded sample of the ids was read after the deletion",
-    "none": "nothing was read back: MemOS's answers are all there is",
+_OPERATIONS: Final = {
+    "memories": "delete_by_memory_id",
+    "user": "delete_all_of_user",
+    "agent": "delete_all_of_agent",
 }
 _SEALED: Final = (
     "It proves that the issuer sealed this statement in an append-only log, not that bytes left a "
@@ -75,7 +73,7 @@ def statement_of(event: Mapping[str, Any]) -> dict[str, Any]:
             "component": "expunge worker, deletion",
             "release": event["release"],
             "api": event["api"],
-            "operation": _OPERATIONS.get(event["kind"], "delete all of an agent"),
+            "operation": _OPERATIONS[event["kind"]],
             "calls": event["delete_calls"],
             "from": event["delete_from"],
             "to": event["delete_to"],
@@ -85,7 +83,7 @@ def statement_of(event: Mapping[str, Any]) -> dict[str, Any]:
             "component": "expunge worker, read-back",
             "release": event["release"],
             "policy": event["verify"],
-            "method": _METHODS[event["method"]] if event["read_calls"] else _METHODS["none"],
+            "method": event["method"] if event["read_calls"] else "none",
             "drawn": event["drawn"],
             "calls": event["read_calls"],
             "from": event["read_from"],

@@ -15,7 +15,6 @@ from ledger.crash_points import reached
 from ledger.dead import is_being_redriven
 from ledger.endings import look_back
 from ledger.engine import Database
-from ledger.events import EventType, append
 from ledger.finish import Ended, finish
 from ledger.hunt import go_on
 from ledger.leftovers import are_under_way
@@ -27,6 +26,7 @@ from ledger.release import note_returned
 from ledger.schema import chunk, readback, request
 from ledger.second_looks import judge_look
 from ledger.states import ChunkState, Kind, RequestState, Sight
+from ledger.tampering import note_tampered
 from ledger.withdraw import await_probes, withdraw
 
 __all__ = ["advance"]
@@ -69,7 +69,7 @@ def advance(
     if step == "over":
         # Read apart: a million ids' MACs would hold up everybody's writing.
         whole = database.read(lambda conn: chain_is_whole(conn, macs, request_id))
-        ending = database.read(lambda conn: look_back(conn, macs, request_id, policy))
+        ending = database.read(lambda conn: look_back(conn, macs, request_id, policy, whole=whole))
         return database.write(
             lambda conn: finish(
                 conn, request_id, whole=whole, second_look_s=policy.second_look_s, ending=ending
@@ -215,12 +215,7 @@ class _Step:
             return "wait"
         self._tally.move(self._id, row.pending, out_of="pending", into="unknown")
         self._tally.apply(self._conn)
-        append(
-            self._conn,
-            EventType.ORDER_TAMPERED,
-            {"fault": "missing", "ids": row.pending},
-            request_id=self._id,
-        )
+        note_tampered(self._conn, self._id, {"fault": "missing", "ids": row.pending})
         return "again"
 
 

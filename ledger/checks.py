@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, RowMapping, func, or_, select, update
 
-from ledger.events import EventType, append
 from ledger.macs import ChunkFields, HeaderFields, Macs, same
 from ledger.schema import chunk, readback, request
 from ledger.states import ChunkState, Kind, RequestState, Sight
+from ledger.tampering import note_tampered
 
 __all__ = ["OrderCheck", "bury_tampered", "header_fields", "may_delete", "request_columns"]
 
@@ -137,12 +137,7 @@ def bury_tampered(conn: Connection, row: Row[Any], fault: str) -> None:
             .where(request.c.id == row.request_id)
             .values(pending=pending - n, refused=request.c.refused + n)
         )
-    append(
-        conn,
-        EventType.ORDER_TAMPERED,
-        {"fault": fault, "chunk": row.chunk_id},
-        request_id=row.request_id,
-    )
+    note_tampered(conn, row.request_id, {"fault": fault, "chunk": row.chunk_id})
 
 
 def may_delete() -> ColumnElement[bool]:

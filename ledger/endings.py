@@ -51,7 +51,9 @@ class Ending:
     api: str = "cloud"
 
 
-def look_back(conn: Connection, macs: Macs, request_id: str, policy: ReadbackPolicy) -> Ending:
+def look_back(
+    conn: Connection, macs: Macs, request_id: str, policy: ReadbackPolicy, *, whole: bool
+) -> Ending:
     """Gather it, apart from the transaction that ends the request: its ids may be many.
 
     Args:
@@ -59,12 +61,13 @@ def look_back(conn: Connection, macs: Macs, request_id: str, policy: ReadbackPol
         macs: Checks what chunks keep of their ids.
         request_id: The request, about to end.
         policy: How it was read back, and what the settings say of certificates.
+        whole: Its ids are those that were ordered; else nothing is said of them.
     """
     row = conn.execute(select(request).where(request.c.id == request_id)).one()
     salt = bytes(row.salt)
     batch = row.kind == Kind.MEMORIES
     return Ending(
-        items_root=request_root(conn, macs, request_id, salt) if batch else None,
+        items_root=request_root(conn, macs, request_id, salt) if batch and whole else None,
         subject_binding=None
         if row.subject is None
         else subject_binding(subject_nonce(salt), row.project, row.kind, row.subject),

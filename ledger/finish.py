@@ -13,6 +13,7 @@ from ledger.events import EventType, append
 from ledger.policy import parse_verify
 from ledger.schema import chunk, request
 from ledger.states import Certainty, ChunkState, Kind, RequestState, Result
+from ledger.tampering import note_tampered
 
 __all__ = ["Ended", "certainty_of", "finish", "result_of"]
 
@@ -87,7 +88,7 @@ def finish(
         )
     )
     if not whole:
-        append(conn, EventType.ORDER_TAMPERED, {"fault": "closing"}, request_id=request_id)
+        note_tampered(conn, request_id, {"fault": "closing"})
     payload = finished_payload(row, ending, result=result, certainty=certainty, tampered=tampered)
     append(conn, EventType.REQUEST_FINISHED, payload, request_id=request_id)
     reached("finish.before_commit")

@@ -76,6 +76,7 @@ def redrive(
         _refuse(row, found, redrive_days)
         fault = _fault(macs, row, found)
         if fault is not None:
+            # Whoever redrives is told at once.
             append(conn, EventType.ORDER_TAMPERED, {"fault": fault}, request_id=row.id)
             return fault
         _open(conn, row, found, principal=principal, reason=reason, pace=pace)
@@ -228,6 +229,8 @@ def _open(
             leftovers=0,
             not_checked=None,
             drawn=None,
+            # What is still changed is found again.
+            tampered=0,
             # Its chunks are not yet where they belong.
             releasing=1,
             touched_at=wall_us(),

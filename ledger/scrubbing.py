@@ -26,6 +26,7 @@ from ledger.macs import Macs, same
 from ledger.reads import forget
 from ledger.schema import attempt, chunk, readback, request
 from ledger.states import ChunkState
+from ledger.tampering import note_tampered
 
 __all__ = ["Scrubbed", "scrub", "truncate_wal"]
 
@@ -191,8 +192,7 @@ def _begin(conn: Connection, macs: Macs, request_id: str, *, whole: bool) -> Non
         "fingerprint": "" if row.idempotency_ref is None else row.fingerprint,
     }
     if not whole and not row.tampered:
-        values["tampered"] = 1
-        append(conn, EventType.ORDER_TAMPERED, {"fault": "closing"}, request_id=row.id)
+        note_tampered(conn, row.id, {"fault": "closing"})
     if row.second_look_at is not None and row.second_look is None:
         # Too late: nobody knows any more whom to look for.
         values["second_look"] = "unknown"

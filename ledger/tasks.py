@@ -94,12 +94,14 @@ class Claim:
             `time.monotonic_ns()` at the same moment: slots are turned into local time with them.
         wake_ns: Nanoseconds from now until a further claim may bring something; None when nothing
             is known to be waiting.
+        tampered: Ids of requests of which something is not what was ordered; they are stopped.
     """
 
     tasks: tuple[Task, ...]
     now_ns: int
     mono_ns: int
     wake_ns: int | None
+    tampered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,6 +23,7 @@ EVENTS: Final = frozenset(
         "ledger_away",
         "look_failed",
         "metrics_failed",
+        "order_tampered",
         "part_ended",
         "part_killed",
         "record_failed",

@@ -601,6 +601,8 @@ def test_a_dead_letter_buried_at_its_claim_is_counted_as_refused_when_it_is_redr
     world.record(settled(world.claim_one(), Retry(delay_s=0, burn=True, doubtful=True)))
     world.sql('UPDATE chunk SET ids = \'["m0","victim"]\' WHERE no = 0')
     world.run(lambda task: UNKNOWN)
+    world.ledger.release(receipt.id, principal="op")
+    world.run(lambda task: UNKNOWN)
     assert counts(world, receipt.id) == {"refused": 2, "unknown": 2}
     world.sql('UPDATE chunk SET ids = \'["m0","m1"]\' WHERE no = 0')
     world.sql("UPDATE chunk SET discarded = 1 WHERE no = 1")

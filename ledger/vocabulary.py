@@ -47,6 +47,7 @@ EVENTS: Final = frozenset(
         "turn_failed",
         # sealer
         "account_halted",
+        "bodies_pruned",
         "events_damaged",
         "seal_failed",
         # every process

@@ -63,12 +63,13 @@ lock: install  ## Write requirements/*.txt anew from pyproject.toml; UPGRADE=1 t
 	$(COMPILE) --extra embedded --extra postgres --extra otel --output-file requirements/run.txt pyproject.toml
 	$(COMPILE) --extra embedded --extra postgres --extra otel --extra parquet --extra dev --constraint requirements/run.txt --output-file requirements/dev.txt pyproject.toml
 
-bench: install  ## Measure transports, queue intake, a file of a million ids, claims on a full ledger, the sealed log, and long lines
+bench: install  ## Measure transports, queue intake, a file of a million ids, claims on a full ledger, the sealed log, certificates, and long lines
 	$(BIN)/python bench/transport.py
 	$(BIN)/python bench/bridge.py
 	$(BIN)/python bench/importing.py --ids 1000000
 	$(BIN)/python bench/claims.py --chunks 200000 --events 1000000
 	$(BIN)/python bench/audit.py
+	$(BIN)/python bench/proof.py
 	$(BIN)/python bench/load.py --bulk 100000 --purges 100 --chunks 50000 --json build/load.json
 
 clean:  ## Remove .venv and everything that tools left behind

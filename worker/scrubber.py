@@ -47,6 +47,8 @@ class Scrubber:
         ledger = self._process.ledger
         try:
             if not ledger.hold_lease("scrub", owner=self._process.name, seconds=_LEASE_S):
+                # Perhaps of one that is gone: it lapses.
+                self._next = now + _LEASE_S
                 return
             done = ledger.scrub(
                 redrive_days=self._settings.redrive_days, row_days=self._settings.row_days

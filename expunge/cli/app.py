@@ -1,5 +1,6 @@
 """The tree of commands."""
 
+import resource
 from importlib.metadata import PackageNotFoundError, version
 
 import typer
@@ -94,5 +95,7 @@ for part in (
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    # A core file would hold keys and names; processes that this one starts inherit it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     completing.prepare()
     app(prog_name="expunge")

@@ -1,6 +1,5 @@
 """Forgetting: names go when nobody needs them any more, and what is left still proves."""
 
-import sqlite3
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from ledger.schema import attempt, chunk, event_body, metadata, readback, reques
 from ledger.states import Kind
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import KEYS, make_order
+from tests.support.other_eyes import bytes_of
 
 CANARY = "canary-7f3a"
 IDS = [f"{CANARY}-{n}" for n in range(230)]
@@ -72,7 +72,7 @@ def test_no_name_is_left_anywhere_after_scrubbing(world):
         world.ledger.truncate_wal()
         for suffix in ("", "-wal", "-shm"):
             path = Path(f"{make_url(world.url).database}{suffix}")
-            assert CANARY.encode() not in path.read_bytes(), suffix
+            assert CANARY.encode() not in bytes_of(path), suffix
 
 
 @pytest.mark.parametrize("worlds", ["sqlite"], indirect=True)
@@ -80,8 +80,8 @@ def test_a_file_that_is_only_deleted_from_would_show_the_names(world):
     """The search above finds what is there."""
     done(world)
     path = Path(make_url(world.url).database or "")
-    sqlite3.connect(path).execute("PRAGMA wal_checkpoint").close()
-    assert CANARY.encode() in path.read_bytes()
+    assert world.ledger.truncate_wal()
+    assert CANARY.encode() in bytes_of(path)
 
 
 def test_what_was_never_accepted_is_scrubbed_as_soon_as_it_is_cancelled(world):

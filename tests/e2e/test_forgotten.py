@@ -8,6 +8,7 @@ import pytest
 
 from tests import verify_certificate
 from tests.support.health import page
+from tests.support.other_eyes import bytes_of
 from tests.support.ports import free_port
 from tests.support.stack import Stack, until
 
@@ -53,7 +54,7 @@ def test_names_are_gone_from_the_files_and_the_proof_holds_without_them(stack, t
     stack.wait_for_end(seconds=30)
     until(lambda: looked_at(stack), seconds=30, why="every second look to be over")
     seen = {"metrics": page(port, "/metrics")[1]}
-    held = (tmp_path / "ledger.db").read_bytes() + wal(tmp_path)
+    held = bytes_of(tmp_path / "ledger.db") + wal(tmp_path)
     assert TOKEN.encode() in held
     stop(worker)
 
@@ -126,7 +127,7 @@ def test_names_are_gone_from_the_files_and_the_proof_holds_without_them(stack, t
     assert [name for name, text in seen.items() if TOKEN in text] == []
     assert TOKEN not in paper_text + opening.read_text()
     for path in tmp_path.glob("ledger.db*"):
-        assert TOKEN.encode() not in path.read_bytes(), path.name
+        assert TOKEN.encode() not in bytes_of(path), path.name
 
 
 def stop(worker):
@@ -140,5 +141,4 @@ def looked_at(stack):
 
 
 def wal(folder):
-    path = folder / "ledger.db-wal"
-    return path.read_bytes() if path.exists() else b""
+    return bytes_of(folder / "ledger.db-wal")

@@ -6,7 +6,6 @@ and certified. Tables are measured page by page (SQLite's dbstat), their indexes
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from contextlib import closing
@@ -132,4 +131,4 @@ def _bodies(database: Database) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -95,7 +95,11 @@ def epoch_file(no: int) -> str:
 
 
 def _epochs(directory: Path) -> list[int]:
-    found = (_EPOCH_FILE.fullmatch(path.name) for path in directory.iterdir())
+    try:
+        found = [_EPOCH_FILE.fullmatch(path.name) for path in directory.iterdir()]
+    except OSError as error:
+        msg = f"The keys in {directory} cannot be listed ({error.strerror}); check its owner."
+        raise KeysError(msg) from None
     return sorted(int(match[1]) for match in found if match)
 
 

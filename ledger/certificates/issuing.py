@@ -17,7 +17,7 @@ from ledger.certificates.statement import VERSION, statement_of
 from ledger.engine import Database
 from ledger.errors import AuditError, ConflictError, KeysError, NotFoundError
 from ledger.events import EventType, append
-from ledger.items import subject_nonce
+from ledger.items import opening_digest, subject_nonce
 from ledger.macs import Macs
 from ledger.schema import checkpoint, event, event_body, leaf, request
 from ledger.views import account_of_request
@@ -72,7 +72,7 @@ def open_up(
 
     Raises:
         NotFoundError: There is no such request.
-        KeysError: The key of its epoch was destroyed.
+        KeysError: The key of its epoch was destroyed, or does not give its salt.
         LedgerError: The ledger did not confirm that it recorded it; nothing is shown then.
     """
     check_principal(principal)
@@ -81,6 +81,13 @@ def open_up(
         account_of_request(conn, request_id)
         row = conn.execute(select(request).where(request.c.id == request_id)).one()
         salt = _salt(macs, row)
+        sealed = _end(conn, request_id, generation)[1]
+        if opening_digest(salt).hex() != sealed["opening_digest"]:
+            msg = (
+                f"The salt of request {request_id} is not here any more: it was taken in by a "
+                "release before salts were made of keys, or somebody changed its row."
+            )
+            raise KeysError(msg)
         payload = {"principal": principal, "generation": generation}
         append(conn, EventType.CERTIFICATE_OPENED, payload, request_id=request_id)
         named = row.subject is not None or row.subject_ref is not None

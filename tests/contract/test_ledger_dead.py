@@ -425,7 +425,8 @@ def test_a_hold_while_the_last_chunks_are_made_due_is_not_forgotten(world, by_tw
 
     def hold_first(self, row, turns):
         self._conn.execute(request.update().values(held=1, hold_reason="test"))
-        append(self._conn, EventType.REQUEST_HELD, {"principal": "op"}, request_id=row.id)
+        said = {"principal": "op", "reason": "test", "state": "open"}
+        append(self._conn, EventType.REQUEST_HELD, said, request_id=row.id)
         real(self, row, turns)
 
     with patch.object(redrive_chunks._Step, "_end", hold_first):

@@ -17,7 +17,6 @@ STRIPPED = [
     "UPDATE chunk SET leftover = 0, state = 'done' WHERE ids <> '[]'",
     "UPDATE chunk SET leftover = 0, state = 'split' WHERE ids <> '[]'",
     "UPDATE chunk SET leftover = 1 WHERE ids = '[]'",
-    "UPDATE chunk SET due_ns = 4611686018427387904, leftover = 0 WHERE ids <> '[]'",
 ]
 WHY = {"principal": "op", "reason": "test-1"}
 

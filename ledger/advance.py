@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, delete, select, update
 
-from ledger.closing import chain_is_whole
+from ledger.closing import chain_is_whole, has_unsent
 from ledger.counting import Tally
 from ledger.crash_points import reached
 from ledger.dead import is_being_redriven
@@ -68,7 +68,9 @@ def advance(
         judge_look(database, macs, request_id)
     if step == "over":
         # Read apart: a million ids' MACs would hold up everybody's writing.
-        whole = database.read(lambda conn: chain_is_whole(conn, macs, request_id))
+        whole = database.read(
+            lambda conn: chain_is_whole(conn, macs, request_id) and not has_unsent(conn, request_id)
+        )
         ending = database.read(lambda conn: look_back(conn, macs, request_id, policy, whole=whole))
         return database.write(
             lambda conn: finish(

@@ -8,7 +8,7 @@ from ledger.macs import ChunkFields, Macs, chained, same
 from ledger.schema import chunk, request
 from ledger.states import ChunkState, Kind
 
-__all__ = ["chain_is_whole"]
+__all__ = ["chain_is_whole", "has_unsent"]
 
 
 def chain_is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
@@ -38,16 +38,31 @@ def chain_is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
     return n == row.chunks and same(row.closing_mac, macs.closing(request_id, n, chain))
 
 
+def has_unsent(conn: Connection, request_id: str) -> bool:
+    """Say whether a purge that is about to end has a chunk that is still to be sent.
+
+    Of those that are marked as leftovers it waits; one that lost its mark would stay behind.
+    """
+    unsent = (
+        select(chunk.c.id)
+        .join(request, request.c.id == chunk.c.request_id)
+        .where(
+            chunk.c.request_id == request_id,
+            request.c.kind != Kind.MEMORIES,
+            chunk.c.state.in_((ChunkState.DUE, ChunkState.LEASED)),
+        )
+    )
+    return conn.execute(unsent.limit(1)).first() is not None
+
+
 def _is_odd(conn: Connection, request_id: str) -> bool:
     """Say whether a purge has a chunk that is neither itself nor one of its leftovers.
 
-    Or one that is still to be sent: both are under no MAC, and by both somebody could make it end
-    with something left.
+    The mark is under no MAC, and without it somebody could make a purge end with something left.
     """
     odd = or_(
         chunk.c.parent.is_not(None) & (chunk.c.leftover == 0),
         chunk.c.parent.is_(None) & (chunk.c.leftover == 1),
-        chunk.c.state.in_((ChunkState.DUE, ChunkState.LEASED)),
     )
     found = select(chunk.c.id).where(chunk.c.request_id == request_id, odd).limit(1)
     return conn.execute(found).first() is not None

@@ -191,3 +191,14 @@ def test_a_look_can_be_bounded_to_what_ended_since(world):
     ended = world.view(world.row(request).id).finished_at
     assert look(world, "alice", since=ended)[0] == ["erased"]
     assert look(world, "alice", since=ended + timedelta(seconds=1))[0] == ["not_known"]
+
+
+def test_an_order_that_is_still_carried_out_is_as_it_was_ordered(world, tmp_path):
+    """Checking the record must not take what is under way for changed."""
+    write_key(tmp_path / "order.key", KEYS.order.hex())
+    write_key(tmp_path / "pseudonym.key", KEYS.pseudonym.hex())
+    world.submit(kind=Kind.USER, subject="alice")
+    world.submit(IDS)
+    verdict = Verdict()
+    assert changed_orders(world.database, tmp_path, verdict) == 2
+    assert verdict.good

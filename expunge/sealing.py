@@ -18,6 +18,8 @@ from ledger.errors import DiskError, LedgerError, RolledBackError, SchemaError, 
 from ledger.host import require_local
 from ledger.leases import beat
 from ledger.migrate import check_schema
+from ledger.retention import prune_old
+from ledger.scrubbing import truncate_wal
 from ledger.settings import Settings
 from ledger.sweep import follow_clock
 
@@ -25,6 +27,7 @@ __all__ = ["Stop", "complete_rotation", "run_sealer"]
 
 _EVERY_S: Final = 1.0
 _BEAT_EVERY_S: Final = 5.0
+_PRUNE_EVERY_S: Final = 3_600.0
 _ROLE: Final = "sealer"
 _ROTATION_S: Final = 10.0
 _LOOK_S: Final = 0.2
@@ -77,7 +80,8 @@ def run_sealer(
             adopt=adopt,
         )
         try:
-            return _Loop(database, sealer, name, once=once).run(stop)
+            loop = _Loop(database, sealer, name, once=once, keep_days=settings.retention_days)
+            return loop.run(stop)
         except RolledBackError:
             for account in halt_all(database, principal=_ROLE):
                 _log.error("account_halted", account=account)
@@ -119,12 +123,15 @@ def _give_back(sealer: Sealer) -> None:
 
 
 class _Loop:
-    def __init__(self, database: Database, sealer: Sealer, name: str, *, once: bool) -> None:
+    def __init__(
+        self, database: Database, sealer: Sealer, name: str, *, once: bool, keep_days: float
+    ) -> None:
         self._database = database
         self._sealer = sealer
         self._name = name
         self._once = once
-        self._beaten = float("-inf")
+        self._keep_days = keep_days
+        self._beaten = self._pruned = float("-inf")
         self._damaged: tuple[str, ...] = ()
 
     def run(self, stop: Stop) -> Sealed | None:
@@ -135,6 +142,8 @@ class _Loop:
             try:
                 self._beat()
                 sealed = self._sealer.round()
+                if sealed is not None:
+                    self._prune()
             except (DiskError, SchemaError):
                 raise
             except (LedgerError, StaleLeaseError) as error:
@@ -154,6 +163,16 @@ class _Loop:
         if now - self._beaten >= _BEAT_EVERY_S and not self._once:
             beat(self._database, process=self._name, role=_ROLE)
             self._beaten = now
+
+    def _prune(self) -> None:
+        """Let bodies go that are older than EXPUNGE_RETENTION_DAYS; once an hour."""
+        now = time.monotonic()
+        if now - self._pruned < _PRUNE_EVERY_S:
+            return
+        self._pruned = now
+        if pruned := prune_old(self._database, keep_days=self._keep_days, principal=_ROLE):
+            truncate_wal(self._database)
+            _log.info("bodies_pruned", rows=pruned)
 
     def _tell(self, sealed: Sealed) -> None:
         if sealed.damaged != self._damaged:

@@ -9,12 +9,13 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, bindparam, delete, select, update
 
+from ledger.closing import chain_is_whole, has_unsent
 from ledger.counting import Tally
 from ledger.crash_points import reached
 from ledger.dead import is_being_redriven
+from ledger.endings import look_back
 from ledger.engine import Database
-from ledger.events import EventType, append
-from ledger.finish import Ended, chain_is_whole, finish
+from ledger.finish import Ended, finish
 from ledger.hunt import go_on
 from ledger.leftovers import are_under_way
 from ledger.macs import Macs
@@ -25,6 +26,7 @@ from ledger.release import note_returned
 from ledger.schema import chunk, readback, request
 from ledger.second_looks import judge_look
 from ledger.states import ChunkState, Kind, RequestState, Sight
+from ledger.tampering import note_tampered
 from ledger.withdraw import await_probes, withdraw
 
 __all__ = ["advance"]
@@ -86,9 +88,14 @@ def advance(
         judge_look(database, macs, request_id)
     if step == "over":
         # Read apart: a million ids' MACs would hold up everybody's writing.
-        whole = database.read(lambda conn: chain_is_whole(conn, macs, request_id))
+        whole = database.read(
+            lambda conn: chain_is_whole(conn, macs, request_id) and not has_unsent(conn, request_id)
+        )
+        ending = database.read(lambda conn: look_back(conn, macs, request_id, policy, whole=whole))
         return database.write(
-            lambda conn: finish(conn, request_id, whole=whole, second_look_s=policy.second_look_s)
+            lambda conn: finish(
+                conn, request_id, whole=whole, second_look_s=policy.second_look_s, ending=ending
+            )
         )
     return None
 
@@ -213,12 +220,7 @@ class _Step:
             return "wait"
         self._tally.move(self._id, row.pending, out_of="pending", into="unknown")
         self._tally.apply(self._conn)
-        append(
-            self._conn,
-            EventType.ORDER_TAMPERED,
-            {"fault": "missing", "ids": row.pending},
-            request_id=self._id,
-        )
+        note_tampered(self._conn, self._id, {"fault": "missing", "ids": row.pending})
         return "again"
 
 

@@ -1,14 +1,15 @@
 """Is this row still what was ordered? Checked by MAC before every call."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Row, RowMapping, func, or_, select, update
 
 from ledger.claimed import ids_of
-from ledger.events import EventType, append
 from ledger.macs import ChunkFields, HeaderFields, Macs, same
 from ledger.schema import chunk, readback, request
 from ledger.states import ChunkState, Kind, RequestState, Sight
+from ledger.tampering import note_tampered
 
 __all__ = ["OrderCheck", "bury_tampered", "header_fields", "may_delete", "request_columns"]
 
@@ -76,7 +77,7 @@ class OrderCheck:
         return None if whole else "chunk"
 
 
-def header_fields(row: RowMapping, *, prefixed: bool = False) -> HeaderFields:
+def header_fields(row: Mapping[str, Any] | RowMapping, *, prefixed: bool = False) -> HeaderFields:
     """Collect what the header MAC covers from a row of the request table."""
     mark = "request_" if prefixed else ""
     return HeaderFields(
@@ -136,12 +137,7 @@ def bury_tampered(conn: Connection, row: Row[Any], fault: str) -> None:
             .where(request.c.id == row.request_id)
             .values(pending=pending - n, refused=request.c.refused + n)
         )
-    append(
-        conn,
-        EventType.ORDER_TAMPERED,
-        {"fault": fault, "chunk": row.chunk_id},
-        request_id=row.request_id,
-    )
+    note_tampered(conn, row.request_id, {"fault": fault, "chunk": row.chunk_id})
 
 
 def may_delete() -> ColumnElement[bool]:

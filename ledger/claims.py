@@ -136,6 +136,7 @@ class _Claiming:
             now_ns=self._now,
             mono_ns=self._mono,
             wake_ns=None if wake is None else max(0, wake - self._now),
+            tampered=tuple(sorted({row.request_id for row, _ in self._tampered})),
         )
 
     def _promote(self) -> None:
@@ -268,13 +269,15 @@ class _Claiming:
         slots: Sequence[int],
         projects: Sequence[Row[Any]],
     ) -> None:
+        faults = [self._check.fault(row) for row in work]
+        stopped = {row.request_id for row, fault in zip(work, faults, strict=True) if fault}
         broken = {one.name: one.failures for one in projects if is_trial(one)}
         taken: list[Task] = []
-        for row, slot in zip(work, slots, strict=True):
-            fault = self._check.fault(row)
+        for row, slot, fault in zip(work, slots, faults, strict=True):
             if fault is not None:
                 self._tampered.append((row, fault))
-                continue
+            if row.request_id in stopped:
+                continue  # nothing more of it departs until a person has looked
             task = task_of(
                 row,
                 claim=self._id,

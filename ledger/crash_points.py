@@ -40,6 +40,8 @@ PLACES: Final = frozenset(
         "advance.before_commit",
         "advance.after_commit",
         "finish.before_commit",
+        "scrub.after_begin",
+        "scrub.after_chunks",
         "sweep.before_commit",
         "sweep.after_commit",
         "bell.before_publish",

@@ -48,6 +48,11 @@ class EventType(StrEnum):
     LOG_OPENED = "log.opened"
     KEY_ROTATED = "key.rotated"
     BODIES_PRUNED = "bodies.pruned"
+    REQUEST_SCRUBBED = "request.scrubbed"
+    CERTIFICATE_OPENED = "certificate.opened"
+    SUBJECTS_LOOKED_UP = "subjects.looked_up"
+    KEY_EPOCH_BEGUN = "key_epoch.begun"
+    KEY_EPOCH_DESTROYED = "key_epoch.destroyed"
 
 
 Check = Callable[[object], bool]
@@ -82,6 +87,10 @@ def _number(value: object) -> bool:
 
 def _yes(value: object) -> bool:
     return value is True
+
+
+def _flag(value: object) -> bool:
+    return type(value) is bool
 
 
 def _digest(value: object) -> bool:
@@ -122,37 +131,77 @@ _LOOK: Final[Mapping[str, Check]] = {
     "later": _count,
     "ordered": _maybe(_text),
 }
+_ACCEPTED: Final[Mapping[str, Check]] = {
+    "project": _text,
+    "kind": _one_of(Kind),
+    "lane": _one_of(Lane),
+    "verify": _text,
+    "reason": _maybe(_text),
+    "principal": _text,
+    "requested": _count,
+    "unique": _count,
+    "chunks": _count,
+    "subject_ref": _maybe(_digest),
+    "order_digest": _digest,
+    "held_for": _maybe(_text),
+}
+_FINISHED: Final[Mapping[str, Check]] = {
+    "generation": _count,
+    "result": _one_of(Result),
+    "certainty": _maybe(_one_of(Certainty)),
+    "attempts": _count,
+    "counts": _counts,
+    "requested": _count,
+    "unique": _count,
+}
+# What a certificate says.
+_CERTIFIED: Final[Mapping[str, Check]] = {
+    **_FINISHED,
+    "tampered": _flag,
+    "project": _text,
+    "kind": _one_of(Kind),
+    "lane": _one_of(Lane),
+    "reason": _maybe(_text),
+    "principal": _text,
+    "accepted_at": _text,
+    "submitted_at": _text,
+    "due_at": _maybe(_text),
+    "order_digest": _maybe(_digest),
+    "chunk_size": _count,
+    "items_root": _maybe(_digest),
+    "subject_binding": _maybe(_digest),
+    "opening_digest": _maybe(_digest),
+    "key_epoch": _count,
+    "api": _text,
+    "release": _text,
+    "delete_calls": _count,
+    "delete_from": _maybe(_text),
+    "delete_to": _maybe(_text),
+    "verify": _text,
+    "method": _text,
+    "drawn": _maybe(_count),
+    "read_calls": _count,
+    "read_from": _maybe(_text),
+    "read_to": _maybe(_text),
+    "leftovers": _count,
+    "later": _count,
+    "include_later": _flag,
+    "not_checked": _texts,
+    "issuer": _maybe(_text),
+    "backup_days": _maybe(_count),
+}
 
 # Versions of each type, the newest last.
 SCHEMAS: Final[Mapping[EventType, tuple[Schema, ...]]] = {
-    EventType.REQUEST_ACCEPTED: _v1(
-        {
-            "project": _text,
-            "kind": _one_of(Kind),
-            "lane": _one_of(Lane),
-            "verify": _text,
-            "reason": _maybe(_text),
-            "principal": _text,
-            "requested": _count,
-            "unique": _count,
-            "chunks": _count,
-            "subject_ref": _maybe(_digest),
-            "order_digest": _digest,
-            "held_for": _maybe(_text),
-        }
+    EventType.REQUEST_ACCEPTED: (
+        Schema(version=1, forms=(_ACCEPTED,)),
+        Schema(version=2, forms=({**_ACCEPTED, "key_epoch": _count},)),
     ),
     EventType.REQUEST_VERIFYING: _v1({"policy": _text, "by": _text}),
     EventType.REQUEST_REOPENED: _v1({"why": _text}),
-    EventType.REQUEST_FINISHED: _v1(
-        {
-            "generation": _count,
-            "result": _one_of(Result),
-            "certainty": _maybe(_one_of(Certainty)),
-            "attempts": _count,
-            "counts": _counts,
-            "requested": _count,
-            "unique": _count,
-        }
+    EventType.REQUEST_FINISHED: (
+        Schema(version=1, forms=(_FINISHED,)),
+        Schema(version=2, forms=(_CERTIFIED,)),
     ),
     EventType.REQUEST_LOOKED_AGAIN: (
         # `not_checked` was JSON inside of JSON.
@@ -229,6 +278,16 @@ SCHEMAS: Final[Mapping[EventType, tuple[Schema, ...]]] = {
     ),
     EventType.KEY_ROTATED: _v1({**_ACT, "old_key": _text, "new_key": _text}),
     EventType.BODIES_PRUNED: _v1({**_ACT, "below": _count}),
+    # Of the names that are left: when they went, and who used the keys that tell them.
+    EventType.REQUEST_SCRUBBED: _v1(
+        {"generation": _count, "chunks": _count, "dead": _count, "whole": _flag}
+    ),
+    EventType.CERTIFICATE_OPENED: _v1({"principal": _text, "generation": _count}),
+    EventType.SUBJECTS_LOOKED_UP: _v1(
+        {"principal": _text, "asked": _count, "known": _count, "projects": _count}
+    ),
+    EventType.KEY_EPOCH_BEGUN: _v1({**_ACT, "epoch": _count}),
+    EventType.KEY_EPOCH_DESTROYED: _v1({**_ACT, "epoch": _count, "requests": _count}),
 }
 
 

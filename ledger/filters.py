@@ -7,10 +7,10 @@ value   = text | '"', text, '"' ;                    in quotes \ stands before a
 ```
 
 Keys: `state project kind lane result certainty reason id` are compared exactly; `held cancelling
-overdue at_risk final dead` are `true` or `false`; `dead_reason` is what one of its dead letters
-was given up for; `created submitted due finished` take a comparison and a moment: `created:<-7d`,
-`due:>=2026-12-01`, `finished:>2026-11-20T10:00:00Z`. What a request does not have (no reason, no
-due date) matches no value, and so it matches each negated word.
+overdue at_risk final dead tampered` are `true` or `false`; `dead_reason` is what one of its dead
+letters was given up for; `created submitted due finished` take a comparison and a moment:
+`created:<-7d`, `due:>=2026-12-01`, `finished:>2026-11-20T10:00:00Z`. What a request does not have
+(no reason, no due date) matches no value, and so it matches each negated word.
 
 Messages name a word by its number and never repeat it: somebody may have typed an id.
 """
@@ -55,6 +55,7 @@ _FLAGS: Final[Mapping[str, Callable[[int], ColumnElement[bool]]]] = {
     "at_risk": at_risk_rows,
     "final": lambda _now: request.c.finished_at.is_not(None),
     "dead": lambda _now: _has_dead(),
+    "tampered": lambda _now: request.c.tampered == 1,
 }
 _MOMENTS: Final = ("created", "submitted", "due", "finished")
 KEYS: Final = (*_CHOICES, *_TEXTS, *_FLAGS, *_MOMENTS)

@@ -1,26 +1,31 @@
 """The end of a generation: one final state, with how surely it is known."""
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select, update
 
 from ledger.clock import wall_us
 from ledger.crash_points import reached
 from ledger.dead import is_being_redriven
+from ledger.endings import Ending, finished_payload
 from ledger.events import EventType, append
-from ledger.macs import ChunkFields, Macs, chained, same
-from ledger.model import COUNT_NAMES
 from ledger.policy import parse_verify
 from ledger.schema import chunk, request
 from ledger.states import Certainty, ChunkState, Kind, RequestState, Result
+from ledger.tampering import note_tampered
 
-__all__ = ["Ended", "certainty_of", "chain_is_whole", "finish", "result_of"]
+__all__ = ["Ended", "certainty_of", "finish", "result_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """A request that came to its end just now; `seconds` is from its acceptance to here."""
+    """A request that came to its end just now.
+
+    Attributes:
+        seconds: From its acceptance to here.
+        tampered: Something of it was not what was ordered: a person has to look.
+    """
 
     request_id: str
     kind: Kind
@@ -29,34 +34,15 @@ class Ended:
     attempts: int
     unique: int
     seconds: float
+    tampered: bool = False
 
 
-def chain_is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
-    """Check the closing MAC: are the submitted chunks all there, and only they?"""
-    row = conn.execute(
-        select(request.c.kind, request.c.chunks, request.c.closing_mac).where(
-            request.c.id == request_id
-        )
-    ).one()
-    covered = {field.name for field in fields(ChunkFields)} - {"kind", "generation"}
-    submitted = (
-        select(*(chunk.c[name] for name in sorted(covered)))
-        .where(chunk.c.request_id == request_id, chunk.c.parent.is_(None))
-        .order_by(chunk.c.no)
-        .execution_options(yield_per=1_000)
-    )
-    chain, n = b"", 0
-    with conn.execute(submitted) as stored:
-        for one in stored:
-            # Made anew: what stands in the row may have been changed after its call.
-            # All were handed in under the first generation, whichever they are of by now.
-            handed_in = ChunkFields(kind=row.kind, generation=1, **one._mapping)  # noqa: SLF001 - SQLAlchemy's name
-            chain = chained(chain, macs.chunk(handed_in))
-            n += 1
-    return n == row.chunks and same(row.closing_mac, macs.closing(request_id, n, chain))
+_COMPLETE: Final = (Result.COMPLETE, Result.COMPLETE_WITH_ALREADY_ABSENT)
 
 
-def finish(conn: Connection, request_id: str, *, whole: bool, second_look_s: float) -> Ended | None:
+def finish(
+    conn: Connection, request_id: str, *, whole: bool, second_look_s: float, ending: Ending
+) -> Ended | None:
     """Give a request its final state, unless it has one or something of it is due again.
 
     Args:
@@ -64,6 +50,7 @@ def finish(conn: Connection, request_id: str, *, whole: bool, second_look_s: flo
         request_id: The request.
         whole: Whether its closing MAC holds; if not it ends `failed`, whatever the counts say.
         second_look_s: Seconds until a purge is looked at once more.
+        ending: What else the record says of it.
 
     Returns:
         What it came to; None when it has not ended here.
@@ -76,8 +63,11 @@ def finish(conn: Connection, request_id: str, *, whole: bool, second_look_s: flo
     if _is_delivered(conn, request_id):
         # Redriven since the caller looked: this generation has still to be read back.
         return None
-    result = result_of(row) if whole else Result.FAILED
-    certainty = certainty_of(row) if whole else Certainty.UNVERIFIABLE
+    result, certainty = result_of(row), certainty_of(row)
+    tampered = bool(row.tampered) or not whole
+    if not whole or (tampered and result in _COMPLETE):
+        # Whatever the counts say: they are of what somebody changed.
+        result, certainty = Result.FAILED, Certainty.UNVERIFIABLE
     now = wall_us()
     # Of a purge that was never sent there is nothing to look for.
     look_again = row.kind != Kind.MEMORIES and result is not Result.CANCELLED
@@ -94,24 +84,13 @@ def finish(conn: Connection, request_id: str, *, whole: bool, second_look_s: flo
             held=0,
             hold_reason=None,
             releasing=0,
+            tampered=int(tampered),
         )
     )
     if not whole:
-        append(conn, EventType.ORDER_TAMPERED, {"fault": "closing"}, request_id=request_id)
-    append(
-        conn,
-        EventType.REQUEST_FINISHED,
-        {
-            "generation": row.generation,
-            "result": result.value,
-            "certainty": None if certainty is None else certainty.value,
-            "attempts": row.attempts,
-            "counts": {name: getattr(row, name) for name in COUNT_NAMES},
-            "requested": row.requested,
-            "unique": row.unique_ids,
-        },
-        request_id=request_id,
-    )
+        note_tampered(conn, request_id, {"fault": "closing"})
+    payload = finished_payload(row, ending, result=result, certainty=certainty, tampered=tampered)
+    append(conn, EventType.REQUEST_FINISHED, payload, request_id=request_id)
     reached("finish.before_commit")
     return Ended(
         request_id=request_id,
@@ -121,6 +100,7 @@ def finish(conn: Connection, request_id: str, *, whole: bool, second_look_s: flo
         attempts=row.attempts,
         unique=row.unique_ids,
         seconds=max(0, now - row.created_at) / 1_000_000,
+        tampered=tampered,
     )
 
 

@@ -40,6 +40,8 @@ class Gauges:
         overdue: Of these, how many should have ended by now.
         at_risk: Of these, how many come close to their due date (`ledger.risk`).
         held: Of these, how many somebody holds.
+        tampered: Requests, ended ones too, of which something was not what was ordered, until they
+            are scrubbed; counted up to 10,000.
         parked: Queue messages that are no order, counted up to 100,000.
         dead: Dead letters that nobody discarded, by reason; counted up to 10,000 in all. Beyond 20
             reasons the rarer ones are `other`.
@@ -53,6 +55,7 @@ class Gauges:
     overdue: int
     at_risk: int
     held: int
+    tampered: int
     parked: int
     dead: Mapping[str, int]
     paused: Mapping[tuple[str, str], bool]
@@ -133,6 +136,7 @@ def _read(conn: Connection, database: Database) -> Gauges:
         overdue=overdue,
         at_risk=at_risk,
         held=held,
+        tampered=_tampered(conn),
         parked=conn.execute(select(func.count()).select_from(some)).scalar_one(),
         dead=_dead(conn),
         paused=paused,
@@ -142,6 +146,12 @@ def _read(conn: Connection, database: Database) -> Gauges:
             for row in conn.execute(select(heartbeat).order_by(heartbeat.c.process))
         ),
     )
+
+
+def _tampered(conn: Connection) -> int:
+    some = select(request.c.id).where(request.c.tampered == 1, request.c.scrubbed_at.is_(None))
+    counted = some.limit(_MOST_DEAD).subquery()
+    return conn.execute(select(func.count()).select_from(counted)).scalar_one()
 
 
 def _dead(conn: Connection) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """From an order to the request row: everything checked and made definite before any write."""
 
 import re
-import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -40,6 +39,7 @@ class Header:
         fingerprint: Keyed digest of what was asked for, without the ids and without what settings
             fill in; the same idempotency key with another fingerprint is a conflict.
         subject_ref: Keyed pseudonym of the subject, or None.
+        key_epoch: Which key made it, and the salt.
         urgency: Sort key by due day.
         traceparent: As the order has it.
         ceilings: As the order has them.
@@ -49,6 +49,7 @@ class Header:
     mac: bytes
     fingerprint: str
     subject_ref: str | None
+    key_epoch: int
     urgency: int
     traceparent: str | None
     ceilings: Ceilings = NO_CEILINGS
@@ -78,8 +79,9 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
     submitted_at = _aware(order.submitted_at, "submitted_at") or now
     due_at = _aware(order.due_at, "due_at") or default_due(lane, submitted_at)
     not_before = _aware(order.not_before, "not_before")
+    request_id, epoch = new_id(), macs.epoch
     values = HeaderFields(
-        id=new_id(),
+        id=request_id,
         project=order.project,
         account=account,
         kind=order.kind.value,
@@ -94,7 +96,7 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
         submitted_at=to_wall(submitted_at),
         due_at=None if due_at is None else to_wall(due_at),
         not_before=None if not_before is None else to_wall(not_before),
-        salt=secrets.token_bytes(32),
+        salt=macs.salt(epoch, order.project, request_id),
         include_later=int(_checked_later(order)),
     )
     return Header(
@@ -103,7 +105,8 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
         fingerprint=_fingerprint(order, macs),
         subject_ref=None
         if subject is None
-        else macs.reference("subject", order.project, order.kind.value, subject),
+        else macs.subject(epoch, order.project, order.kind.value, subject),
+        key_epoch=epoch,
         urgency=urgency_of(due_at, now),
         traceparent=order.traceparent,
         ceilings=order.ceilings,

@@ -1,22 +1,27 @@
 """The keys, one file each, kept outside the database.
 
-`order.key` and `pseudonym.key` belong to producers and workers, `signing.key` to the sealer alone.
-Each file holds 32 random bytes as 64 hex digits and a newline.
+`order.key`, `pseudonym.key` and `subjects.N.key` belong to producers and workers, `signing.key` to
+the sealer alone. Each file holds 32 random bytes as 64 hex digits and a newline. `subjects.N.key`
+is that of epoch N; the highest one is in force, and older ones are kept until they are destroyed
+(`ledger.epochs`).
 """
 
 import os
+import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from ledger.errors import KeysError
 from ledger.private import make_private_folder
 
-__all__ = ["KEY_FILES", "Keys", "checked", "read_key", "write_key"]
+__all__ = ["KEY_FILES", "Keys", "checked", "epoch_file", "read_key", "write_key"]
 
 KEY_FILES: Final = ("order.key", "pseudonym.key", "signing.key")
 _BYTES: Final = 32
+_EPOCH_FILE: Final = re.compile(r"subjects\.([1-9][0-9]{0,5})\.key")
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -25,11 +30,14 @@ class Keys:
 
     Attributes:
         order: 32 bytes; MACs what was ordered, so that a writer of the database cannot widen it.
-        pseudonym: 32 bytes; turns user ids and idempotency keys into references.
+        pseudonym: 32 bytes; turns idempotency keys and what senders asked for into references.
+        subjects: 32 bytes each, by epoch; turn user ids into references. Empty where there was
+            never an epoch: then `pseudonym` does, as epoch 0.
     """
 
     order: bytes
     pseudonym: bytes
+    subjects: Mapping[int, bytes] = field(default_factory=dict)
 
     @classmethod
     def load(cls, directory: Path) -> "Keys":
@@ -39,12 +47,14 @@ class Keys:
             KeysError: A file is missing, unreadable or does not hold 64 hex digits.
         """
         return cls(
-            order=read_key(directory / "order.key"), pseudonym=read_key(directory / "pseudonym.key")
+            order=read_key(directory / "order.key"),
+            pseudonym=read_key(directory / "pseudonym.key"),
+            subjects={no: read_key(directory / epoch_file(no)) for no in _epochs(directory)},
         )
 
     @classmethod
     def create(cls, directory: Path, *, signing_dir: Path | None = None) -> "Keys":
-        """Make all three key files, mode 0600, in a directory of mode 0700.
+        """Make all key files, that of epoch 1 too, mode 0600, in a directory of mode 0700.
 
         Args:
             directory: Of EXPUNGE_KEYS_DIR.
@@ -54,7 +64,7 @@ class Keys:
             KeysError: A key is there already (it is never overwritten: what was MACed with it
                 could not be checked any more), or the directory cannot be written.
         """
-        paths = [directory / name for name in KEY_FILES]
+        paths = [directory / name for name in (epoch_file(1), *KEY_FILES)]
         if signing_dir is not None:
             paths[-1] = signing_dir / KEY_FILES[-1]
         try:
@@ -77,6 +87,20 @@ class Keys:
     def __repr__(self) -> str:
         """Show nothing of the keys."""
         return "Keys(…)"
+
+
+def epoch_file(no: int) -> str:
+    """Name the file of an epoch's key."""
+    return f"subjects.{no}.key"
+
+
+def _epochs(directory: Path) -> list[int]:
+    try:
+        found = [_EPOCH_FILE.fullmatch(path.name) for path in directory.iterdir()]
+    except OSError as error:
+        msg = f"The keys in {directory} cannot be listed ({error.strerror}); check its owner."
+        raise KeysError(msg) from None
+    return sorted(int(match[1]) for match in found if match)
 
 
 def checked(digits: str) -> bytes:

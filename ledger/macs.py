@@ -67,6 +67,7 @@ class Macs:
         """Keep the keys; they are never given out again."""
         self._order = keys.order
         self._pseudonym = keys.pseudonym
+        self._subjects = {0: keys.pseudonym, **keys.subjects}
 
     def header(self, header: HeaderFields) -> bytes:
         """MAC over the request's own fields.
@@ -91,6 +92,42 @@ class Macs:
         message = framed(f"expunge/{domain}/v1", *(part.encode() for part in parts))
         return hmac.digest(self._pseudonym, message, "sha256").hex()
 
+    @property
+    def epoch(self) -> int:
+        """The epoch in force."""
+        return max(self._subjects)
+
+    @property
+    def epochs(self) -> list[int]:
+        """The epochs whose keys are there, the newest first."""
+        return sorted(self._subjects, reverse=True)
+
+    def subject(self, epoch: int, project: str, kind: str, subject: str) -> str:
+        """Keyed pseudonym of a user or agent: 64 hex digits.
+
+        Args:
+            epoch: One of `epochs`.
+            project: Each has a key of its own, made of the epoch's.
+            kind: Of a request; a batch's `memories` are of a user.
+            subject: The id.
+        """
+        message = framed("expunge/subject/v2", _about(kind), project.encode(), subject.encode())
+        return hmac.digest(self._of_project(epoch, project), message, "sha256").hex()
+
+    def salt(self, epoch: int, project: str, request_id: str) -> bytes:
+        """Give a request's salt; nobody can tell it once the epoch's key is destroyed."""
+        message = framed("expunge/salt/v1", request_id.encode())
+        return hmac.digest(self._of_project(epoch, project), message, "sha256")
+
+    def items(self, request_id: str, no: int, root: bytes) -> bytes:
+        """MAC over the root of a submitted chunk's ids, which stands beside it in the row."""
+        message = framed("expunge/items/v1", request_id.encode(), str(no).encode(), root)
+        return hmac.digest(self._order, message, "sha256")
+
+    def _of_project(self, epoch: int, project: str) -> bytes:
+        message = framed("expunge/project/v1", project.encode())
+        return hmac.digest(self._subjects[epoch], message, "sha256")
+
     def _mac(self, domain: str, values: HeaderFields | ChunkFields) -> bytes:
         parts = [_encoded(value) for value in _COVERED[type(values)](values)]
         return hmac.digest(self._order, framed(domain, *parts), "sha256")
@@ -104,6 +141,10 @@ def same(one: bytes | None, other: bytes | None) -> bool:
 def chained(chain: bytes, mac: bytes) -> bytes:
     """Take one more chunk's MAC into the chain; the empty chain is b""."""
     return hashlib.sha256(chain + mac).digest()
+
+
+def _about(kind: str) -> bytes:
+    return b"agent" if kind == "agent" else b"user"
 
 
 def _encoded(value: str | int | bytes | None) -> bytes:

@@ -135,7 +135,8 @@ class RequestView:
             in; `include_later` says whether those go too.
         not_checked: Categories that MemOS left out of its lists, and `search` when that failed.
         second_look: Of a purge: `absent`, `found` or `unknown`; `looking` meanwhile, None before.
-        follows: The purge whose second look brought it about.
+        follows: The purge whose second look brought it about, or the request that it applies again.
+        tampered: Something of it was not what was ordered: a person has to look.
     """
 
     id: str
@@ -170,6 +171,7 @@ class RequestView:
     not_checked: tuple[str, ...] = ()
     second_look: str | None = None
     follows: str | None = None
+    tampered: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Give the JSON form that `status -o json` promises; times as ISO 8601 in UTC."""

@@ -1,4 +1,4 @@
-"""When a request is read back, and how."""
+"""When a request is read back, how, and what the record is told of the memory store with it."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -20,12 +20,16 @@ class ReadbackPolicy:
         most_sightings: How often something may be seen still there before it is given up.
         second_look_s: Seconds after a purge's end until the second look.
         by_cube: Projects of which nothing but the list of a whole cube proves anything.
+        issuer: Who answers for certificates; None when nobody said.
+        backup_days: For how long the memory store's backups are kept; None when nobody said.
     """
 
     settle_s: float = 2.0
     most_sightings: int = 3
     second_look_s: float = 86_400.0
     by_cube: frozenset[str] = frozenset()
+    issuer: str | None = None
+    backup_days: int | None = None
 
     @classmethod
     def of(cls, settings: "Settings") -> "ReadbackPolicy":
@@ -33,6 +37,8 @@ class ReadbackPolicy:
         return cls(
             settle_s=settings.settle_seconds,
             second_look_s=settings.second_look_seconds,
+            issuer=settings.issuer,
+            backup_days=settings.backup_days,
             by_cube=frozenset(
                 name
                 for name, one in settings.projects.items()

@@ -42,7 +42,7 @@ _USERINFO: Final = re.compile(r"(://)[^/\s\"'@]*@")
 _NUMBERS: Final = frozenset(
     {
         *("accepted", "accounts", "ahead", "attempt", "attempts", "backlog", "calls", "chunks"),
-        *("code", "deliveries", "duplicates", "exit_code", "http_status", "invalid", "lag"),
+        *("code", "dead", "deliveries", "duplicates", "exit_code", "http_status", "invalid", "lag"),
         *("lapsed", "limit", "line", "messages", "milliseconds", "outcomes", "parked", "part_pid"),
         *("pending", "pid", "port", "processes", "projects", "rate_per_second", "rejected"),
         *("requests", "restart_in_s", "retry_in_s", "rows", "seconds", "silent_s", "size"),

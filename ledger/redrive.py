@@ -76,6 +76,7 @@ def redrive(
         _refuse(row, found, redrive_days)
         fault = _fault(macs, row, found)
         if fault is not None:
+            # Whoever redrives is told at once.
             append(conn, EventType.ORDER_TAMPERED, {"fault": fault}, request_id=row.id)
             return fault
         _open(conn, row, found, principal=principal, reason=reason, pace=pace)
@@ -175,6 +176,12 @@ def _refuse(row: Row[Any], found: _Found, redrive_days: float) -> None:
             "dead letters of one that has ended can be redriven."
         )
         raise ConflictError(msg)
+    if row.scrub is not None:
+        msg = (
+            f"The ids of request {row.id} were taken out of the ledger (EXPUNGE_REDRIVE_DAYS after "
+            "its end), so it cannot be redriven; hand its ids in as a new request."
+        )
+        raise ConflictError(msg)
     if row.cancelling:
         msg = f"Request {row.id} was cancelled, so nothing of it is sent again; hand it in anew."
         raise ConflictError(msg)
@@ -222,6 +229,8 @@ def _open(
             leftovers=0,
             not_checked=None,
             drawn=None,
+            # What is still changed is found again.
+            tampered=0,
             # Its chunks are not yet where they belong.
             releasing=1,
             touched_at=wall_us(),

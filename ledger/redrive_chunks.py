@@ -15,11 +15,11 @@ from ledger.clock import wall_us
 from ledger.dead import CHUNKS_AT_ONCE, bucket_of, is_being_redriven, of_request
 from ledger.engine import Database
 from ledger.errors import RequestError
-from ledger.events import EventType, append
 from ledger.macs import ChunkFields, Macs, same
 from ledger.release import count_turns, park_chunks, place_in_line, release_chunks
 from ledger.schema import chunk, request
 from ledger.states import ChunkState, RequestState
+from ledger.tampering import note_tampered
 
 __all__ = ["Pace", "is_whole", "make_due"]
 
@@ -191,7 +191,7 @@ class _Step:
                 .values(generation=row.generation, last_reason="tampered_chunk")
             )
             fault = {"fault": "chunk" if one.mac is None else "counts", "chunk": one.id}
-            append(self._conn, EventType.ORDER_TAMPERED, fault, request_id=row.id)
+            note_tampered(self._conn, row.id, fault, hold=False)
             return
         self._changed.append(
             {

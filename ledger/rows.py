@@ -21,6 +21,7 @@ def header_row(header: Header) -> dict[str, Any]:
         **vars(fields),
         "verify_now": fields.verify,
         "subject_ref": header.subject_ref,
+        "key_epoch": header.key_epoch,
         "fingerprint": header.fingerprint,
         "header_mac": header.mac,
         "urgency": header.urgency,
@@ -41,6 +42,7 @@ def recorded_header(row: Row[Any], ceilings: Ceilings) -> Header:
         mac=row.header_mac,
         fingerprint=row.fingerprint,
         subject_ref=row.subject_ref,
+        key_epoch=row.key_epoch,
         urgency=row.urgency,
         traceparent=row.traceparent,
         ceilings=ceilings,
@@ -110,6 +112,7 @@ def accepted_payload(
         "unique": unique,
         "chunks": chunks,
         "subject_ref": header.subject_ref,
+        "key_epoch": header.key_epoch,
         "order_digest": closing_mac.hex(),
         "held_for": held_for,
     }

@@ -24,6 +24,7 @@ from sqlalchemy import (
     text,
 )
 
+from ledger.duty_tables import heartbeat, key_epoch, lease, parked_message
 from ledger.log_tables import (
     BIG,
     checkpoint,
@@ -48,6 +49,7 @@ __all__ = [
     "event",
     "event_body",
     "heartbeat",
+    "key_epoch",
     "leaf",
     "lease",
     "metadata",
@@ -206,8 +208,18 @@ request = Table(
     _flag("by_id"),
     # What the look long after a purge's end came to; `looking` while it is under way.
     Column("second_look", Text),
-    # Id of the purge whose second look brought this request about.
+    # Id of the purge whose second look brought this request about, or of the one that it applies
+    # again after the memory store was restored.
     Column("follows", Text),
+    # Which pseudonym key `subject_ref` and `salt` were made with (`ledger.epochs`).
+    Column("key_epoch", Integer, nullable=False, server_default="0"),
+    # Something of it was found not to be what was ordered.
+    _flag("tampered"),
+    # Its names are being taken out (`ledger.scrubbing`), or are out.
+    Column("scrub", Text),
+    Column("scrubbed_at", BigInteger),
+    # Nothing of it is left but this row.
+    _flag("bare"),
     UniqueConstraint("project", "idempotency_ref", name="one_request_per_key"),
     _one_of("kind", Kind),
     _one_of("lane", Lane),
@@ -243,6 +255,35 @@ request = Table(
         "second_look_at",
         sqlite_where=text("second_look_at IS NOT NULL AND second_look IS NULL"),
         postgresql_where=text("second_look_at IS NOT NULL AND second_look IS NULL"),
+    ),
+    CheckConstraint("scrub IN ('begun', 'done')", name="scrub_known"),
+    CheckConstraint(
+        "scrub IS NULL OR (finished_at IS NOT NULL AND subject IS NULL)",
+        name="scrubbed_has_no_name",
+    ),
+    Index(
+        "request_of_subject",
+        "subject_ref",
+        sqlite_where=text("subject_ref IS NOT NULL"),
+        postgresql_where=text("subject_ref IS NOT NULL"),
+    ),
+    Index(
+        "request_to_scrub",
+        "finished_at",
+        sqlite_where=text("scrubbed_at IS NULL AND finished_at IS NOT NULL"),
+        postgresql_where=text("scrubbed_at IS NULL AND finished_at IS NOT NULL"),
+    ),
+    Index(
+        "request_to_strip",
+        "finished_at",
+        sqlite_where=text("bare = 0 AND scrubbed_at IS NOT NULL"),
+        postgresql_where=text("bare = 0 AND scrubbed_at IS NOT NULL"),
+    ),
+    Index(
+        "request_tampered",
+        "id",
+        sqlite_where=text("tampered = 1"),
+        postgresql_where=text("tampered = 1"),
     ),
     Index(
         "request_looking",
@@ -305,6 +346,8 @@ chunk = Table(
     _flag("discarded"),
     # What a purge left behind, by id: its ids are in no count, the purge's list judges them.
     _flag("leftover"),
+    # Of a submitted one: root over its ids' leaves, and its MAC (`ledger.items`).
+    Column("items_root", LargeBinary),
     # It was given up (the count its ids are under), and is read back before that is believed.
     Column("disputed", Text),
     UniqueConstraint("request_id", "no", name="chunk_number_once"),
@@ -444,43 +487,4 @@ attempt = Table(
         sqlite_where=text("outcome IS NULL"),
         postgresql_where=text("outcome IS NULL"),
     ),
-)
-
-# Queue messages that cannot be an order. What they said is not kept, it may hold names.
-parked_message = Table(
-    "parked_message",
-    metadata,
-    Column("id", Text, primary_key=True),
-    # Which queue (`redis`) and which stream of it, and the message's place there.
-    Column("broker", Text, nullable=False),
-    Column("stream", Text, nullable=False),
-    Column("position", Text, nullable=False),
-    # A slug of a closed list, and the sentence that says which part of the message is wrong.
-    Column("reason", Text, nullable=False),
-    Column("detail", Text, nullable=False),
-    Column("size", BigInteger, nullable=False),
-    # Keyed digest of the bytes: the sender can prove which message it was, nobody can guess it.
-    Column("body_ref", Text, nullable=False),
-    Column("parked_at", BigInteger, nullable=False),
-    UniqueConstraint("broker", "stream", "position", "body_ref", name="parked_once"),
-    Index("parked_by_age", "parked_at", "id"),
-)
-
-lease = Table(
-    "lease",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
-    Column("until_ns", BigInteger, nullable=False),
-    Column("token", BigInteger, nullable=False),
-)
-
-heartbeat = Table(
-    "heartbeat",
-    metadata,
-    Column("process", Text, primary_key=True),
-    Column("role", Text, nullable=False),
-    Column("release", Text, nullable=False),
-    Column("beat_ns", BigInteger, nullable=False),
-    Column("beat_at", BigInteger, nullable=False),
 )

@@ -227,6 +227,29 @@ class Settings(BaseSettings):
     redrive_days: float = Field(
         default=14, ge=0, le=3650, description="Days after its end that a request can be redriven"
     )
+    row_days: float = Field(
+        default=90,
+        ge=0,
+        le=3650,
+        description="Days after its end that the rows of a request's calls and chunks are kept, "
+        "without names; not before it is scrubbed",
+    )
+    retention_days: float = Field(
+        default=1096,
+        ge=1,
+        le=36500,
+        description="Days that the bodies of sealed events are kept; their hashes stay",
+    )
+    issuer: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
+        default=None, description="Who answers for certificates, such as a company's legal name"
+    )
+    backup_days: int | None = Field(
+        default=None,
+        ge=0,
+        le=36500,
+        description="Days that backups of the memory store are kept, for certificates. "
+        "Unset: they say that it is not known",
+    )
     processes: int | None = Field(
         default=None, ge=1, le=256, description="Processes that call MemOS. Unset: one a core"
     )

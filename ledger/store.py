@@ -34,6 +34,7 @@ from ledger.record import record
 from ledger.redrive import redrive
 from ledger.redrive_chunks import Pace
 from ledger.registry import account_of, register
+from ledger.scrubbing import Scrubbed, scrub, truncate_wal
 from ledger.stops import halts
 from ledger.sweep import Swept, follow_clock, sweep
 from ledger.tasks import Claim, Settlement
@@ -413,6 +414,14 @@ class Ledger:
     def sweep(self, *, max_attempts: int, policy: ReadbackPolicy) -> Swept:
         """Find what lies around (`ledger.sweep`)."""
         return sweep(self._database, self._macs, max_attempts=max_attempts, policy=policy)
+
+    def scrub(self, *, redrive_days: float, row_days: float) -> Scrubbed:
+        """Take names out of what nobody redrives any more (`ledger.scrubbing`)."""
+        return scrub(self._database, self._macs, redrive_days=redrive_days, row_days=row_days)
+
+    def truncate_wal(self) -> bool:
+        """Empty SQLite's write-ahead log; False while somebody is at it (`ledger.scrubbing`)."""
+        return truncate_wal(self._database)
 
     def hold_lease(self, name: str, *, owner: str, seconds: float) -> bool:
         """Take or renew a named lease (`ledger.leases`)."""

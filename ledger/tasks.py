@@ -45,6 +45,8 @@ class Task:
         leftover: It deletes what a purge left behind; the purge's list decides what became of it.
         control: The list is of nobody: it is read to see whether the store answers at all.
         second_look: The list is read long after the purge has ended.
+        salt: Of a submitted chunk: the request's salt, and `no` and `first` of the chunk's row, for
+            the root over its ids; empty of anything else.
     """
 
     claim: str
@@ -73,6 +75,9 @@ class Task:
     leftover: bool = False
     control: bool = False
     second_look: bool = False
+    salt: bytes = b""
+    no: int = 0
+    first: int = 0
 
     def __repr__(self) -> str:
         """Show the attempt's name, never an id."""
@@ -89,12 +94,14 @@ class Claim:
             `time.monotonic_ns()` at the same moment: slots are turned into local time with them.
         wake_ns: Nanoseconds from now until a further claim may bring something; None when nothing
             is known to be waiting.
+        tampered: Ids of requests of which something is not what was ordered; they are stopped.
     """
 
     tasks: tuple[Task, ...]
     now_ns: int
     mono_ns: int
     wake_ns: int | None
+    tampered: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -142,4 +142,5 @@ def _view(row: Row[Any], now_us: int) -> RequestView:
         not_checked=tuple(json.loads(row.not_checked)) if row.not_checked else (),
         second_look=row.second_look,
         follows=row.follows,
+        tampered=bool(row.tampered),
     )

@@ -23,6 +23,7 @@ EVENTS: Final = frozenset(
         "ledger_away",
         "look_failed",
         "metrics_failed",
+        "order_tampered",
         "part_ended",
         "part_killed",
         "postpone_failed",
@@ -30,6 +31,8 @@ EVENTS: Final = frozenset(
         "request_finished",
         "schema_fits",
         "schema_mismatch",
+        "scrubbed",
+        "scrub_failed",
         "steward_drains",
         "sweep_failed",
         "worker_ended",
@@ -45,6 +48,7 @@ EVENTS: Final = frozenset(
         "turn_failed",
         # sealer
         "account_halted",
+        "bodies_pruned",
         "events_damaged",
         "seal_failed",
         # every process

@@ -24,6 +24,7 @@ from worker.broker_check import BrokerCheck
 from worker.process import Process
 from worker.progress import Progress
 from worker.ringer import Ringer
+from worker.scrubber import Scrubber
 from worker.stop import StopFlag
 
 __all__ = ["Vigil", "run_steward"]
@@ -114,6 +115,7 @@ class _Steward:
         # Work may wait already; and a broker that is not as it should be is told of at once.
         self._ringer.ring()
         self._vigil = Vigil()
+        self._scrubber = Scrubber(settings, process)
         self._turning = threading.Lock()
         self._beaten = self._looked = self._said = float("-inf")
         self._alone = False
@@ -145,6 +147,7 @@ class _Steward:
             if now - self._beaten >= _BEAT_EVERY_S:
                 self._process.beat()
                 self._beaten = now
+            self._scrubber.turn(now)
             ledger = self._process.ledger
             if not ledger.hold_lease("sweep", owner=self._process.name, seconds=_LEASE_S):
                 # Whoever holds it sees what is unclaimed.

@@ -48,7 +48,9 @@ class Watch:
         return cls({name: _server(one.base_url) for name, one in settings.projects.items()})
 
     def claimed(self, claim: Claim) -> None:
-        """Note how long calls will wait for their slots."""
+        """Note how long calls will wait for their slots, and call for a person where need be."""
+        for request_id in claim.tampered:
+            _log.error("order_tampered", request_id=request_id)
         self._waits += [(task.slot_ns - claim.now_ns) / 1e9 for task in claim.tasks]
 
     def called(self, settled: Settlement) -> None:
@@ -67,6 +69,8 @@ class Watch:
             attempts=ended.attempts,
             seconds=round(ended.seconds, 3),
         )
+        if ended.tampered:
+            _log.error("order_tampered", request_id=ended.request_id)
         try:
             count_ended(ended)
         except Exception as error:  # noqa: BLE001 - counting must never stop the work

@@ -1,5 +1,6 @@
 """The tree of commands."""
 
+import resource
 from importlib.metadata import PackageNotFoundError, version
 
 import typer
@@ -7,6 +8,7 @@ import typer
 from expunge.cli import (
     auditing,
     bridging,
+    certifying,
     checking,
     completing,
     configuring,
@@ -15,10 +17,12 @@ from expunge.cli import (
     demonstrating,
     developing,
     doctoring,
+    finding,
     importing,
     keeping,
     looking,
     pausing,
+    reapplying,
     running,
     sealing,
     submitting,
@@ -75,6 +79,9 @@ for part in (
     running,
     sealing,
     auditing,
+    certifying,
+    finding,
+    reapplying,
     demonstrating,
     developing,
     doctoring,
@@ -88,5 +95,7 @@ for part in (
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
+    # A core file would hold keys and names; processes that this one starts inherit it.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     completing.prepare()
     app(prog_name="expunge")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from expunge.cli import epochs
 from expunge.cli.output import Output, OutputOption, show_many
 
 __all__ = ["add_to"]
@@ -16,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("init")(init)
     group.command("show")(show)
     group.command("rotate")(rotate)
+    epochs.add_to(group)
     app.add_typer(group, name="keys")
 
 

@@ -100,7 +100,9 @@ def show_views(views: "Sequence[RequestView]", *, output: Output, single: bool =
 
 
 def _marks(record: Mapping[str, Any]) -> str:
-    """Name what keeps a request from its end, or should have hurried it."""
-    marks = {name.replace("_", " "): record[name] for name in ("held", "overdue", "at_risk")}
+    """Name what keeps a request from its end, should have hurried it, or calls for a person."""
+    marks = {
+        name.replace("_", " "): record[name] for name in ("tampered", "held", "overdue", "at_risk")
+    }
     marks["cancelling"] = record["cancelling"] and record["finished_at"] is None
     return " ".join(name for name, applies in marks.items() if applies)

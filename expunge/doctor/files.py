@@ -37,7 +37,11 @@ def check_keys(folder: Path) -> Finding:
         Keys.load(folder)
     except KeysError as error:
         return failed("keys", error)
-    names = [name for name in (*KEY_FILES, "signing.key.next") if _is_open(folder / name)]
+    names = [
+        name
+        for name in (*KEY_FILES, "signing.key.next", *_epochs(folder))
+        if _is_open(folder / name)
+    ]
     if names:
         return fail(
             "keys",
@@ -49,6 +53,10 @@ def check_keys(folder: Path) -> Finding:
         # Workers and bridges do without the signing key, and need not have it.
         return ok("keys", f"The keys to carry out orders are in {folder}, {missing[0]} is not.")
     return ok("keys", f"All {len(KEY_FILES)} keys are in {folder}.")
+
+
+def _epochs(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("subjects.*.key"))
 
 
 def check_secret_files(paths: Iterable[Path]) -> list[Finding]:

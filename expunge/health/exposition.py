@@ -127,6 +127,11 @@ def _families(found: Gauges) -> list[Metric]:
             found.at_risk,
         ),
         _plain("expunge_requests_held", "Requests that somebody holds", found.held),
+        _plain(
+            "expunge_requests_tampered",
+            "Requests of which something was not what was ordered",
+            found.tampered,
+        ),
         _plain("expunge_parked_messages", "Queue messages that are no order", found.parked),
         dead,
         paused,

@@ -9,9 +9,9 @@ from sqlalchemy import Connection, select
 
 from ledger.audit.faults import Kind, Verdict
 from ledger.checks import header_fields
+from ledger.closing import chain_is_whole
 from ledger.engine import Database
 from ledger.errors import KeysError
-from ledger.finish import chain_is_whole
 from ledger.keys import Keys
 from ledger.macs import Macs, same
 from ledger.schema import request
@@ -70,7 +70,7 @@ def _look(conn: Connection, macs: Macs, after: str) -> list[tuple[str, str | Non
         header = macs.header(header_fields(row._mapping))  # noqa: SLF001 - SQLAlchemy's name
         if not same(bytes(row.header_mac), header):
             found.append((row.id, "header MAC"))
-        elif not chain_is_whole(conn, macs, row.id):
+        elif row.salt and not chain_is_whole(conn, macs, row.id):
             found.append((row.id, "closing MAC"))
         else:
             found.append((row.id, None))

@@ -171,16 +171,16 @@ def test_a_sealer_whose_lease_was_taken_over_seals_nothing_more(world, log):
     size = len(world.rows(leaf))
     real_write = world.database.write_bulk
 
-    def write_bulk(work):
+    def write_bulk(work, **rest):
         world.sql("UPDATE lease SET owner = 'other', until_ns = :far", far=2**62)
-        return real_write(work)
+        return real_write(work, **rest)
 
     world.database.write_bulk = write_bulk
     try:
         with pytest.raises(StaleLeaseError):
             sealer.round()
     finally:
-        world.database.write_bulk = real_write
+        del world.database.write_bulk
     assert len(world.rows(leaf)) == size
     assert world.row(lease).owner == "other"
 

@@ -6,10 +6,12 @@ from unittest.mock import patch
 import pytest
 
 from ledger import Kind, redrive, redrive_chunks
+from ledger.closing import chain_is_whole
+from ledger.endings import Ending
 from ledger.errors import ConflictError, LedgerError, NotFoundError, RequestError, TamperedError
 from ledger.events import EventType, append
 from ledger.filters import parse_filter
-from ledger.finish import chain_is_whole, finish
+from ledger.finish import finish
 from ledger.macs import Macs
 from ledger.redrive_chunks import Pace
 from ledger.schema import FOREVER_NS, chunk, event_body, request
@@ -357,7 +359,7 @@ def test_whoever_was_about_to_end_the_generation_before_does_not_end_this_one(wo
     world.ledger.redrive(request_id, **WHY)
     world.record(settled(world.claim_one(), Delivered()))
     late = world.database.write(
-        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0)
+        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0, ending=Ending())
     )
     assert late is None
     assert world.view(request_id).state == RequestState.OPEN
@@ -368,7 +370,7 @@ def test_whoever_was_about_to_end_it_before_a_redrive_that_was_killed_does_not_e
     with killed(0), pytest.raises(KilledError):
         world.ledger.redrive(request_id, **WHY)
     late = world.database.write(
-        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0)
+        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0, ending=Ending())
     )
     assert late is None
     assert world.view(request_id).state == RequestState.OPEN
@@ -423,7 +425,8 @@ def test_a_hold_while_the_last_chunks_are_made_due_is_not_forgotten(world, by_tw
 
     def hold_first(self, row, turns):
         self._conn.execute(request.update().values(held=1, hold_reason="test"))
-        append(self._conn, EventType.REQUEST_HELD, {"principal": "op"}, request_id=row.id)
+        said = {"principal": "op", "reason": "test", "state": "open"}
+        append(self._conn, EventType.REQUEST_HELD, said, request_id=row.id)
         real(self, row, turns)
 
     with patch.object(redrive_chunks._Step, "_end", hold_first):
@@ -598,6 +601,8 @@ def test_a_dead_letter_buried_at_its_claim_is_counted_as_refused_when_it_is_redr
     receipt = world.submit(ids(4), chunk_size=2, verify="none")
     world.record(settled(world.claim_one(), Retry(delay_s=0, burn=True, doubtful=True)))
     world.sql('UPDATE chunk SET ids = \'["m0","victim"]\' WHERE no = 0')
+    world.run(lambda task: UNKNOWN)
+    world.ledger.release(receipt.id, principal="op")
     world.run(lambda task: UNKNOWN)
     assert counts(world, receipt.id) == {"refused": 2, "unknown": 2}
     world.sql('UPDATE chunk SET ids = \'["m0","m1"]\' WHERE no = 0')

@@ -10,9 +10,14 @@ import pytest
 from ledger.audit.pruning import prune_bodies
 from ledger.audit.rotating import begin_rotation
 from ledger.canonical import canonical
+from ledger.certificates.issuing import open_up
+from ledger.epochs import begin_epoch, destroy_epoch
 from ledger.errors import ConflictError, RequestError
 from ledger.event_types import SCHEMAS
 from ledger.events import EventType, append, leaf_hash
+from ledger.keys import Keys
+from ledger.lookups import find_subjects
+from ledger.macs import Macs
 from ledger.parked import UnusableMessage
 from ledger.schema import attempt, event, event_body, metadata, request
 from ledger.states import Kind
@@ -20,7 +25,7 @@ from ledger.stops import TRIPS
 from ledger.tasks import Dead, Delivered, Retry
 from tests.support.audit_log import AuditLog
 from tests.support.ledger_memos import Memos
-from tests.support.ledger_world import make_order, settled
+from tests.support.ledger_world import KEYS, make_order, settled
 
 CANARY = "canary"
 IDS = [f"{CANARY}-id-{n}" for n in range(12)]
@@ -101,6 +106,20 @@ def look_after_the_log(log):
     prune_bodies(log.database, below=0, **act)
 
 
+def forget_names(world, folder):
+    """Let the names go, with everything that is recorded of who still asks for them."""
+    request_id = world.rows(request, request.c.finished_at.is_not(None))[0].id
+    open_up(world.database, Macs(KEYS), request_id, generation=1, principal="op")
+    world.clock.tick(15 * 86_400)
+    while world.ledger.scrub(redrive_days=14, row_days=90).more:
+        pass
+    find_subjects(world.database, Macs(KEYS), ["nobody"], principal="op")
+    Keys.create(folder)
+    act = {"principal": "op", "reason": "x"}
+    begin_epoch(world.database, keys_dir=folder, **act)
+    destroy_epoch(world.database, keys_dir=folder, no=1, **act)
+
+
 def test_every_event_hashes_to_its_leaf_from_the_bytes_that_are_stored(world):
     busy_day(world)
     bodies = {row.event: row for row in world.rows(event_body)}
@@ -127,8 +146,9 @@ def test_every_payload_is_canonical_and_says_what_its_row_says(world):
         assert parsed["at"].endswith("+00:00")
 
 
-def test_a_busy_day_writes_every_type_of_event(world):
+def test_a_busy_day_and_its_aftermath_write_every_type_of_event(world, tmp_path):
     busy_day(world)
+    forget_names(world, tmp_path / "more keys")
     assert {row.type for row in world.rows(event)} == {kind.value for kind in EventType}
 
 
@@ -154,8 +174,9 @@ def test_the_same_user_has_the_same_reference_within_a_project_only(world):
     world.submit(["m"], subject="u")
     refs = [row.subject_ref for row in sorted(world.rows(request), key=lambda r: r.created_at)]
     by_kind = {(row.project, row.kind): row.subject_ref for row in world.rows(request)}
-    assert len(set(by_kind.values())) == len(by_kind) == 4
-    assert len(set(refs)) == 4
+    assert by_kind["shop", "memories"] == by_kind["shop", "user"]
+    assert len(set(by_kind.values())) == len(by_kind) - 1 == 3
+    assert len(set(refs)) == 3
     assert all(len(ref) == 64 for ref in refs)
 
 

@@ -11,6 +11,13 @@ from ledger.tasks import Dead, Delivered, Move, Retry, Seen, Split, Task
 from ledger.walks import Walk
 from tests.support.ledger_world import settled
 
+# What somebody could do to a purge's rows while some of its leftovers are on their way.
+STRIPPED = [
+    "UPDATE chunk SET leftover = 0 WHERE ids <> '[]'",
+    "UPDATE chunk SET leftover = 0, state = 'done' WHERE ids <> '[]'",
+    "UPDATE chunk SET leftover = 0, state = 'split' WHERE ids <> '[]'",
+    "UPDATE chunk SET leftover = 1 WHERE ids = '[]'",
+]
 WHY = {"principal": "op", "reason": "test-1"}
 
 
@@ -468,7 +475,7 @@ def test_a_purge_held_while_its_list_is_read_finds_its_leftovers_later(world):
         "first = 9",
     ],
 )
-def test_a_changed_leftover_is_not_sent_and_the_purge_still_ends(world, change):
+def test_a_changed_leftover_is_not_sent_and_stops_the_purge_until_a_person_looked(world, change):
     shelf = Shelf(ids(3))
     request_id = until_leftovers(world, shelf)
     assert world.sql(f"UPDATE chunk SET {change} WHERE leftover = 1") == 1  # noqa: S608 - ours
@@ -476,9 +483,15 @@ def test_a_changed_leftover_is_not_sent_and_the_purge_still_ends(world, change):
     world.run(shelf)
     world.sweep()
     world.run(shelf)
+    assert (world.view(request_id).hold_reason, world.view(request_id).result) == ("tampered", None)
+    world.ledger.release(request_id, principal="op")
+    for _ in range(2):
+        world.sweep()
+        world.run(shelf)
     assert shelf.sent == []
     view = world.view(request_id)
-    assert (view.result, view.counts.verified_absent) == (Result.COMPLETE, 1)
+    assert (view.result, view.certainty) == (Result.FAILED, Certainty.UNVERIFIABLE)
+    assert (view.tampered, view.counts.verified_absent) == (True, 1)
     assert events(world, "order.tampered")
     if change != "leftover = 0":
         assert world.chunks(request_id, ChunkState.DEAD) == []
@@ -567,3 +580,20 @@ def test_with_later_ones_included_the_purge_may_be_sent_again(world):
     shelf = Shelf(unsaid=2, obeys=2)
     view = purge(world, shelf, include_later=True)
     assert (view.result, shelf.purges) == (Result.COMPLETE, 2)
+
+
+@pytest.mark.parametrize("change", STRIPPED)
+def test_a_purge_whose_leftovers_lost_their_mark_never_ends_as_complete(world, change):
+    shelf = Shelf(["a", "b"], obeys=None)
+    receipt = world.submit(kind=Kind.USER, subject="u")
+    world.run(shelf, stop=lambda: world.rows(chunk, chunk.c.leftover == 1))
+    assert world.sql(change)
+    shelf.mine.clear()  # as though all were gone by themselves
+    for _ in range(3):
+        world.run(shelf)
+        world.sweep()
+        if world.view(receipt.id).held:
+            world.ledger.release(receipt.id, principal="op")
+    view = world.view(receipt.id)
+    assert view.tampered
+    assert (view.result, view.certainty) == (Result.FAILED, Certainty.UNVERIFIABLE)

@@ -17,7 +17,7 @@ from ledger.errors import LedgerError, SchemaError, SettingsError
 from ledger.schema import metadata
 from tests.support.ledger_world import KEYS
 
-HEAD = "0005"
+HEAD = "0006"
 
 
 def tables_of(url):
@@ -158,6 +158,8 @@ REQUEST_CHANGES = {
     "closed_has_mac": "closing_mac = NULL",
     "final_has_nothing_pending": "state = 'partial', result = 'partial', finished_at = 1",
     "second_look_known": "second_look = 'soon'",
+    "scrub_known": "scrub = 'soon'",
+    "scrubbed_has_no_name": "scrub = 'begun'",
 }
 CHUNK_CHANGES = {
     "state_known": "state = 'gone'",

@@ -102,7 +102,8 @@ def test_a_key_is_rotated_by_one_command(home):
 def test_keys_of_the_sealer_go_where_they_are_wanted(tmp_path, monkeypatch):
     monkeypatch.setenv("EXPUNGE_KEYS_DIR", str(tmp_path / "keys"))
     run("keys", "init", "--signing-dir", str(tmp_path / "signing"))
-    assert {path.name for path in (tmp_path / "keys").iterdir()} == {"order.key", "pseudonym.key"}
+    kept = {path.name for path in (tmp_path / "keys").iterdir()}
+    assert kept == {"order.key", "pseudonym.key", "subjects.1.key"}
     assert (tmp_path / "signing" / "signing.key").stat().st_mode & 0o777 == 0o600
     assert "already in" in run("keys", "init", code=2).stderr
 

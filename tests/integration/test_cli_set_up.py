@@ -34,7 +34,7 @@ def test_keys_tables_and_a_request_are_three_commands(expunge, monkeypatch, tmp_
 def test_keys_are_never_overwritten(expunge, tmp_path):
     assert expunge("keys", "init").exit_code == 0
     before = {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
-    assert len(before) == 3
+    assert len(before) == 4
     assert expunge("keys", "init").exit_code == 2
     assert before == {path.name: path.read_bytes() for path in (tmp_path / "keys").iterdir()}
 

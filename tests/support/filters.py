@@ -44,7 +44,7 @@ def _values(key):
     return st.booleans() if key in _FLAGS else _BOUNDS
 
 
-_FLAGS = ["held", "cancelling", "overdue", "at_risk", "final", "dead"]
+_FLAGS = ["held", "cancelling", "overdue", "at_risk", "final", "dead", "tampered"]
 _MOMENTS = ["created", "submitted", "due", "finished"]
 _WORDS = st.sampled_from([*_CHOICES, *_FLAGS, *_MOMENTS]).flatmap(
     lambda key: st.builds(

@@ -230,6 +230,9 @@ class Worlds:
         clock = TestClock()
         self.database.clock = clock
         self.database.followed = None
+        self.database.doubtful = False
+        # What a test put over it on this one, and not on the class, stays when it is undone.
+        vars(self.database).pop("write_bulk", None)
         with patch("ledger.clock.time", SimpleNamespace(time_ns=lambda: clock.wall_ns)):
             self.database.write(lambda conn: _empty(conn, clock.source))
             ledger = Ledger(self.database, KEYS)

@@ -37,12 +37,17 @@ class Ledger:
             raise SchemaError(msg, found="9999", needed="0003")
 
     def hold_lease(self, name, *, owner, seconds):
+        if name == "scrub":
+            return False
         self.asked.append("lease")
         return self.holds
 
     def sweep(self, **_):
         self.asked.append("sweep")
         return self.swept
+
+    def scrub(self, **_):
+        raise AssertionError  # without its lease
 
 
 class Process:

@@ -1,0 +1,132 @@
+"""Certificates, lookups, epochs and restores, as people type them."""
+
+import json
+
+import pytest
+
+from ledger import Keys, Ledger, ReadbackPolicy
+from ledger.states import Sight
+from ledger.tasks import Delivered, Seen, Settlement
+
+WHY = ("--reason", "test-1")
+
+
+@pytest.fixture
+def ledger(settings):
+    with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as opened:
+        opened.register(projects={"default": "default"}, rates={"default": 10_000.0}, decides=True)
+        yield opened
+
+
+@pytest.fixture
+def carry_out(ledger):
+    def run():
+        policy = ReadbackPolicy(settle_s=0)
+        while tasks := ledger.claim(worker="w", capacity=10, lead_s=0, lease_s=60).tasks:
+            done = [
+                Settlement(
+                    task=task,
+                    move=Delivered() if task.call == "delete" else Seen(sight=Sight.ABSENT),
+                    outcome="acknowledged",
+                    reason="test",
+                )
+                for task in tasks
+            ]
+            for request_id in ledger.record(done):
+                ledger.advance(request_id, policy=policy)
+
+    return run
+
+
+@pytest.fixture
+def erased(expunge, carry_out):
+    """Have a user purged; gives the request's id."""
+    made = expunge("submit", "--user-id", "-", "-o", "id", stdin="alice\n")
+    carry_out()
+    return made.stdout.strip()
+
+
+def test_a_certificate_is_issued_once_it_is_sealed_and_verifies(expunge, erased, tmp_path):
+    early = expunge("certificate", "issue", erased)
+    assert (early.exit_code, "No public key" in early.stderr) == (9, True)
+    assert expunge("seal", "--once").exit_code == 0
+    key = expunge("keys", "show").stdout.strip()
+    paper, opening, name = (tmp_path / each for each in ("c.json", "o.json", "name.txt"))
+    made = expunge("certificate", "issue", erased, "--to", str(paper), "--opening", str(opening))
+    assert made.exit_code == 0, made.stderr
+    assert opening.stat().st_mode & 0o077 == 0
+    name.write_text("alice")
+    good = expunge(
+        *("certificate", "verify", str(paper), "--public-key", key, "-o", "json"),
+        *("--opening", str(opening), "--subject", f"@{name}"),
+    )
+    assert (good.exit_code, json.loads(good.stdout)["statement"]["result"]) == (0, "complete")
+    name.write_text("bob")
+    other = expunge(
+        *("certificate", "verify", str(paper), "--public-key", key),
+        *("--opening", str(opening), "--subject", f"@{name}"),
+    )
+    assert (other.exit_code, "somebody else" in other.stdout) == (9, True)
+    assert expunge("certificate", "verify", str(paper)).exit_code == 2
+    assert expunge("certificate", "issue", erased, "--to", str(paper)).exit_code == 2
+    assert expunge("certificate", "issue", "nobody").exit_code == 5
+    paper.write_text(paper.read_text().replace('"generation":1', '"generation":2', 1))
+    forged = expunge("certificate", "verify", str(paper), "--public-key", key)
+    assert (forged.exit_code, "statement.generation" in forged.stdout) == (9, True)
+
+
+def test_names_are_found_by_their_lines_and_only_from_files(expunge, erased):
+    found = expunge("find", "--user", "-", "-o", "jsonl", stdin="bob\nalice\n")
+    first, second = map(json.loads, found.stdout.splitlines())
+    assert (first["line"], first["answer"]) == (1, "not_known")
+    assert (second["answer"], second["request"]) == ("erased", erased)
+    assert "alice" not in found.stdout + found.stderr
+    assert expunge("find", "--user", "alice").exit_code == 2
+    assert expunge("find").exit_code == 2
+
+
+def test_epochs_are_begun_listed_and_destroyed(expunge, erased, ledger):
+    begun = expunge("keys", "new-epoch", *WHY)
+    assert (begun.exit_code, "Epoch 2" in begun.stderr) == (0, True)
+    named = expunge("keys", "destroy-epoch", "1", *WHY)
+    assert (named.exit_code, "still have their names" in named.stderr) == (6, True)
+    ledger.scrub(redrive_days=0, row_days=0)
+    assert expunge("keys", "destroy-epoch", "1", *WHY).exit_code == 0
+    assert expunge("keys", "destroy-epoch", "1", *WHY).exit_code == 5
+    epochs = [
+        json.loads(line) for line in expunge("keys", "epochs", "-o", "jsonl").stdout.splitlines()
+    ]
+    assert [(one["no"], one["key"], one["in_force"]) for one in epochs] == [
+        (1, False, False),
+        (2, True, True),
+    ]
+    found = expunge("find", "--user", "-", stdin="alice\n")
+    assert "not_known" in found.stdout
+    assert "epochs are not here any more: 1" in found.stderr
+
+
+def test_what_was_erased_since_a_backup_is_ordered_again(expunge, erased, ledger, carry_out):
+    since = ("--since", "2020-01-01T00:00:00+00:00")
+    shown = expunge("reapply", *since, "--dry-run")
+    assert (shown.exit_code, "1 requests would be ordered again" in shown.stderr) == (0, True)
+    made = expunge("reapply", *since, "-o", "id")
+    assert made.exit_code == 0
+    carry_out()
+    assert ledger.status(made.stdout.strip()).follows == erased
+    ledger.scrub(redrive_days=0, row_days=0)
+    scrubbed = expunge("reapply", *since, "-o", "json")
+    assert {one["left_out"] for one in json.loads(scrubbed.stdout)} == {"scrubbed"}
+    assert (scrubbed.exit_code, "--users" in scrubbed.stderr) == (3, True)
+    told = expunge("reapply", *since, "--users", "-", "-o", "jsonl", stdin="alice\n")
+    assert {json.loads(line)["answer"] for line in told.stdout.splitlines()} == {"erased"}
+    none = expunge("reapply", *since, "--ids", "-", stdin="m1\n")
+    assert (none.exit_code, "No scrubbed batch" in none.stderr) == (0, True)
+
+
+def test_a_request_of_which_something_was_changed_is_named(expunge, erased, ledger):
+    with ledger._database.engine.begin() as conn:
+        conn.exec_driver_sql("UPDATE request SET tampered = 1")
+    listed = expunge("list", "tampered:true")
+    assert erased in listed.stdout
+    assert "tampered" in listed.stdout
+    assert json.loads(expunge("status", erased, "-o", "json").stdout)["tampered"] is True

@@ -65,8 +65,7 @@ lock: install  ## Write requirements/*.txt anew from pyproject.toml; UPGRADE=1 t
 
 bench: install  ## Measure every figure of docs/performance.md (10 minutes); BENCH=full goes up to ten million ids
 	@BENCH=$(BENCH) $(BIN)/python -m bench
-	$(BIN)/python bench/audit.py
-	$(BIN)/python bench/proof.py
+	$(if $(filter full,$(BENCH)),$(BIN)/python bench/audit.py && $(BIN)/python bench/proof.py)
 
 clean:  ## Remove .venv and everything that tools left behind
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

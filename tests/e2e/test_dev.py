@@ -122,7 +122,9 @@ def test_another_shell_finds_it_and_a_foreign_client_orders_through_its_stream(h
             for one in until(ended):
                 assert (one.state, one.certainty) == ("complete", "verified")
         checks = json.loads(dev.shell("expunge doctor -o json"))
-        assert [one for one in checks["findings"] if one["grade"] != "ok"] == []
+        # All of a dev stack lies in one folder.
+        odd = {one["check"]: one["grade"] for one in checks["findings"] if one["grade"] != "ok"}
+        assert odd == {"keys apart": "warn"}
         second = Dev(home)
         assert second.process.communicate(timeout=SECONDS)[0] == ""
         assert second.process.returncode == 2

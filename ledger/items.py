@@ -31,6 +31,9 @@ __all__ = [
 
 _ITEM: Final = b"expunge/item/v1\n"
 _HASH: Final = 32
+_BLOCK: Final = 64
+_IPAD: Final = bytes(byte ^ 0x36 for byte in range(256))
+_OPAD: Final = bytes(byte ^ 0x5C for byte in range(256))
 _AT_ONCE: Final = 500
 _sha256 = hashlib.sha256
 
@@ -47,7 +50,8 @@ def chunk_root(salt: bytes, first: int, ids: Iterable[str]) -> bytes:
     level = list(_leaves(salt, first, ids))
     while len(level) > 1:
         last = level[-1:] if len(level) % 2 else []
-        pairs = zip(level[::2], level[1::2], strict=False)
+        each = iter(level)
+        pairs = zip(each, each, strict=False)
         level = [_sha256(b"\x01" + left + right).digest() for left, right in pairs] + last
     return level[0] if level else EMPTY_ROOT
 
@@ -106,10 +110,16 @@ def subject_binding(nonce: bytes, project: str, kind: str, subject: str) -> byte
 
 
 def _leaves(salt: bytes, first: int, ids: Iterable[str]) -> Iterator[bytes]:
-    mac, prefix = hmac.digest, b"\x00" + _ITEM
+    # HMAC with one key, a hundred times a call: its two padded keys are hashed once (RFC 2104)
+    # and copied, which takes a third of `hmac.digest`. A salt is shorter than a block.
+    key = salt.ljust(_BLOCK, b"\0")
+    inside, outside = _sha256(key.translate(_IPAD)), _sha256(key.translate(_OPAD))
+    prefix = b"\x00" + _ITEM
     for place, item in enumerate(ids, first):
-        own = mac(salt, place.to_bytes(8, "big"), "sha256")
-        yield _sha256(prefix + own + item.encode()).digest()
+        inner, outer = inside.copy(), outside.copy()
+        inner.update(place.to_bytes(8, "big"))
+        outer.update(inner.digest())
+        yield _sha256(prefix + outer.digest() + item.encode()).digest()
 
 
 def _chunk_roots(conn: Connection, macs: Macs, request_id: str, salt: bytes) -> Iterator[bytes]:

@@ -1,6 +1,11 @@
 """The root over a request's ids: the tree of RFC 6962, whatever the number of ids."""
 
+import hashlib
+import hmac
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ledger.audit.merkle import root_of
 from ledger.items import _leaves, chunk_root, list_root, subject_binding, subject_nonce
@@ -36,3 +41,16 @@ def test_a_binding_tells_project_kind_and_name_apart():
     ]
     assert len(set(made)) == 4
     assert made[0] == subject_binding(nonce, "shop", "memories", "alice")
+
+
+@given(
+    st.binary(min_size=32, max_size=32),
+    st.integers(0, 2**40),
+    st.lists(st.text(st.characters(codec="utf-8")), max_size=5),
+)
+def test_each_id_is_a_leaf_behind_an_hmac_of_its_place(salt, first, ids):
+    expected = []
+    for place, item in enumerate(ids, first):
+        own = hmac.digest(salt, place.to_bytes(8, "big"), "sha256")
+        expected.append(hashlib.sha256(b"\x00expunge/item/v1\n" + own + item.encode()).digest())
+    assert list(_leaves(salt, first, ids)) == expected

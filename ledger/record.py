@@ -22,6 +22,7 @@ from ledger.engine import Database
 from ledger.errors import LedgerError
 from ledger.events import EventType, append
 from ledger.hunt import halves, ripe
+from ledger.insert import update_all
 from ledger.items import chunk_root, stored_root
 from ledger.macs import Macs
 from ledger.policy import draw
@@ -64,10 +65,7 @@ _OWN: Final = {
         (readback, ()),
     )
 }
-_WRITE: Final = {
-    table.name: update(table).where(table.c.id == bindparam("row_id"))
-    for table in (chunk, readback)
-}
+_TABLES: Final = {table.name: table for table in (chunk, readback)}
 _WRITE_ALIKE: Final = {
     table.name: update(table).where(table.c.id.in_(bindparam("row_ids", expanding=True)))
     for table in (chunk, readback)
@@ -210,7 +208,7 @@ class _Recording:
                 alike = {"row_ids": [row["row_id"] for row in rows], **values}
                 self._conn.execute(_WRITE_ALIKE[name], alike)
             else:
-                self._conn.execute(_WRITE[name], rows)
+                update_all(self._conn, _TABLES[name], rows)
 
     # -- chunks -----------------------------------------------------------------------------------
 

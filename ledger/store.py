@@ -98,6 +98,11 @@ class Ledger:
         """Close it."""
         self.close()
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is a SQLite file, which has one writer at a time."""
+        return self._database.is_sqlite
+
     def register(
         self,
         *,

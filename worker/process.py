@@ -72,7 +72,9 @@ class Process:
         self.ledger = open_ledger(settings)
         arm(settings.crash_points, home=settings.home)
         self.watch = Watch.of(settings)
-        self._database = ThreadPoolExecutor(1, thread_name_prefix="ledger")
+        # On PostgreSQL a claim and a record mostly wait for the server, and may do so together.
+        threads = 1 if self.ledger.is_sqlite else 2
+        self._database = ThreadPoolExecutor(threads, thread_name_prefix="ledger")
         self._lookout = ThreadPoolExecutor(1, thread_name_prefix="lookout")
         self._runner = asyncio.Runner()
         self._clients: Mapping[str, MemosClient] | None = None

@@ -28,12 +28,12 @@ _OWN_LIMIT_S: Final = 24 * 3600.0
 
 # Each burst hits calls in a row, so that workers have to back off and come back.
 FAULTS: Final[tuple[dict[str, object], ...]] = (
-    {"kind": "http_429", "from_call": 15, "to_call": 21, "retry_after": "1"},
+    {"kind": "http_429", "from_call": 15, "to_call": 18, "retry_after": "1"},
     {"kind": "http_5xx", "from_call": 60, "to_call": 66},
-    {"kind": "http_429", "from_call": 110, "to_call": 114},
-    {"kind": "http_5xx", "from_call": 160, "to_call": 168, "status": 503, "retry_after": "1"},
+    {"kind": "http_429", "from_call": 110, "to_call": 112},
+    {"kind": "http_5xx", "from_call": 160, "to_call": 164, "status": 503, "retry_after": "1"},
     {"kind": "http_5xx", "endpoint": "read", "from_call": 10, "to_call": 14},
-    {"kind": "http_429", "endpoint": "list", "from_call": 5, "to_call": 8, "retry_after": "1"},
+    {"kind": "http_429", "endpoint": "list", "from_call": 5, "to_call": 6, "retry_after": "1"},
 )
 
 

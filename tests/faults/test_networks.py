@@ -176,7 +176,7 @@ def test_a_way_to_the_ledger_that_is_cut_during_calls_lets_no_two_overlap(
         cut_s = time.monotonic()
         leased = {row[0] for row in stack.rows("SELECT id FROM chunk WHERE state = 'leased'")}
         # This one talks to the ledger directly.
-        url = stack._url
+        url = stack.ledger_url
         stack.start_worker(EXPUNGE_LEDGER_URL=url)
         time.sleep(LEASE_S + 2)
         stack.control.set_settings(latency_s=0.02)

@@ -16,8 +16,9 @@ from ledger.acting import check_principal
 from ledger.clock import from_wall
 from ledger.engine import Database
 from ledger.epochs import destroyed_epochs
-from ledger.errors import RequestError
+from ledger.errors import KeysError, RequestError
 from ledger.events import EventType, append
+from ledger.fitting import are_own_keys
 from ledger.ids import check_subject
 from ledger.macs import Macs
 from ledger.schema import project, request
@@ -85,7 +86,7 @@ def find_subjects(
     Args:
         database: Where the ledger is.
         macs: Has the pseudonym keys.
-        subjects: User ids, or agent ids.
+        subjects: User ids, or agent ids; an empty one is passed over, and keeps its number.
         principal: Who asks, for the record; at most 64 characters.
         projects: Where; None is everywhere.
         agents: They are agent ids.
@@ -93,9 +94,16 @@ def find_subjects(
 
     Raises:
         RequestError: A name is none, or a project is not known; named by its line.
+        KeysError: The keys are another ledger's.
         LedgerError: The ledger did not confirm that it recorded the look; nothing is shown then.
     """
     check_principal(principal)
+    if database.read(lambda conn: are_own_keys(conn, macs)) is False:
+        msg = (
+            "The keys in EXPUNGE_KEYS_DIR are not those of this ledger: under others nobody would "
+            "be known. Take its own keys; nothing was looked up."
+        )
+        raise KeysError(msg)
     names = database.read(lambda conn: conn.execute(select(project.c.name)).scalars().all())
     wanted = list(names if projects is None else projects)
     if odd := set(wanted) - set(names):
@@ -109,6 +117,7 @@ def find_subjects(
     step = max(1, min(_AT_ONCE, _MOST_PARAMETERS // max(1, len(wanted) * len(macs.epochs))))
     asked = 0
     while some := list(islice(source, step)):
+        some = [(line, one) for line, one in some if one]
         asked += len(some)
         refs: dict[str, list[int]] = {}
         for line, one in some:

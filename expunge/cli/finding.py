@@ -65,6 +65,8 @@ def find(
 def names_from(value: str, *, option: str) -> "Iterator[str]":
     """Yield the names of a file or of standard input, one a line, as they stand there.
 
+    An empty line comes as an empty name, so that the others keep their numbers.
+
     Raises:
         RequestError: It is no file: a name on the command line would stay in the shell's history.
     """
@@ -76,8 +78,7 @@ def names_from(value: str, *, option: str) -> "Iterator[str]":
         raise RequestError(msg)
     with open_source(value.removeprefix("@")) as source:
         for line in source.lines():
-            if line.content:
-                yield line.content
+            yield line.content
 
 
 def show_known(known: "Sequence[Known]", *, output: Output) -> None:

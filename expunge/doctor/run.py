@@ -42,7 +42,9 @@ from expunge.doctor.redis_facts import (
 from ledger import Keys, Ledger
 from ledger.audit.published import Published
 from ledger.engine import Database
-from ledger.errors import ExpungeError, SettingsError
+from ledger.errors import ExpungeError, KeysError, SettingsError
+from ledger.fitting import are_own_keys
+from ledger.macs import Macs
 from ledger.migrate import check_schema
 from ledger.projects import Project
 from ledger.settings import Settings, load_settings
@@ -153,13 +155,32 @@ def _ledger(settings: Settings, facts: list[LedgerFacts]) -> list[Finding]:
     with closing(Database(settings.ledger_url)) as database:
         check_schema(database)
         facts.append(read_facts(database))
+        found = _other_keys(database, settings.keys_dir)
         kind = "SQLite" if database.is_sqlite else "PostgreSQL"
-    return [ok("ledger", f"The {kind} ledger answers, and its schema is this release's.")]
+    return [ok("ledger", f"The {kind} ledger answers, and its schema is this release's."), *found]
 
 
 def _log(settings: Settings, fact: LedgerFacts) -> list[Finding]:
     with closing(Database(settings.ledger_url)) as database:
         return check_log(database, Published(settings.audit_dir), fact.beats)
+
+
+def _other_keys(database: Database, folder: Path) -> list[Finding]:
+    try:
+        macs = Macs(Keys.load(folder))
+    except KeysError:
+        return []  # `check_keys` has said so
+    if database.read(lambda conn: are_own_keys(conn, macs)) is not False:
+        return []
+    return [
+        fail(
+            "keys of the ledger",
+            "The newest requests do not hold under these keys: what is handed in with them would "
+            "be taken for tampered with, and nobody would be found.",
+            fix="Put the ledger's own keys into EXPUNGE_KEYS_DIR; if they are its own, somebody "
+            "changed its rows: expunge audit verify.",
+        )
+    ]
 
 
 def _redis(settings: Settings) -> Iterator[Finding]:

@@ -66,7 +66,7 @@ class PublicKey:
         key_id, _, encoded = rest.partition("+")
         try:
             raw = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
+        except ValueError:  # binascii.Error, or not ASCII at all
             raw = b""
         key = cls(name, raw[1:])
         plain = name and not any(mark.isspace() or mark < "!" for mark in name)

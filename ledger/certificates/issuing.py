@@ -160,6 +160,7 @@ def _end(conn: Connection, request_id: str, generation: int | None) -> tuple[Any
     )
     rows = conn.execute(query).all()
     found = [(row, _parsed(row)) for row in rows if row.payload is not None]
+    kept = len(found)
     if generation is not None:
         found = [(row, body) for row, body in found if body["generation"] == generation]
     if found:
@@ -174,6 +175,6 @@ def _end(conn: Connection, request_id: str, generation: int | None) -> tuple[Any
         return row, body
     msg = f"Request {request_id} has no end in the record"
     msg += "" if generation is None else f" under generation {generation}"
-    if len(rows) > len(found) and rows:
+    if len(rows) > kept:
         msg += ": what was recorded of it was pruned after EXPUNGE_RETENTION_DAYS"
     raise NotFoundError(f"{msg}; see `expunge status {request_id}`.")

@@ -81,8 +81,20 @@ def test_names_are_found_by_their_lines_and_only_from_files(expunge, erased):
     assert (first["line"], first["answer"]) == (1, "not_known")
     assert (second["answer"], second["request"]) == ("erased", erased)
     assert "alice" not in found.stdout + found.stderr
+    gaps = expunge("find", "--user", "-", "-o", "jsonl", stdin="\nbob\n\nalice\n").stdout
+    assert [json.loads(line)["line"] for line in gaps.splitlines()] == [2, 4]
     assert expunge("find", "--user", "alice").exit_code == 2
     assert expunge("find").exit_code == 2
+
+
+def test_other_keys_than_the_ledgers_find_nobody_missing(expunge, erased, tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPUNGE_KEYS_DIR", str(tmp_path / "others"))
+    Keys.create(tmp_path / "others")
+    found = expunge("find", "--user", "-", stdin="alice\n")
+    assert (found.exit_code != 0, found.stdout) == (True, "")
+    assert "not those of this ledger" in found.stderr
+    checks = json.loads(expunge("doctor", "--offline", "-o", "json").stdout)["findings"]
+    assert {one["check"]: one["grade"] for one in checks}["keys of the ledger"] == "fail"
 
 
 def test_epochs_are_begun_listed_and_destroyed(expunge, erased, ledger):

@@ -136,8 +136,7 @@ def test_work_that_nobody_takes_and_a_project_that_stands_still_are_told(home, s
     assert bad() == {"workers": "fail", "sealer": "warn"}
     beat(home)
     assert bad() == {"workers": "warn", "sealer": "warn"}  # nobody has ever claimed
-    sql("UPDATE request SET due_at = 1, held = 1, hold_reason = 'legal'")
-    # One line of the two that `requests` has, the last.
+    sql("UPDATE request SET held = 1, hold_reason = 'legal'")
     assert bad() == {"requests": "warn", "sealer": "warn"}
     sql("UPDATE project SET paused = 1, pause_reason = 'http_401'")
     found = findings(offline=False)

@@ -1,7 +1,7 @@
 """The record of calls: a row each before it departs, and what became of it afterwards.
 
 Some hundred rows go together several times a second, so each is one statement of the driver's own:
-on PostgreSQL one way there and back, where rows one by one take ten times as long.
+on PostgreSQL one way there and back, where rows one by one are a statement each.
 """
 
 from collections.abc import Mapping, Sequence

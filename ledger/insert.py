@@ -41,7 +41,7 @@ def update_all(conn: Connection, table: Table, rows: Sequence[dict[str, Any]]) -
     """
     columns = tuple(name for name in rows[0] if name != "row_id")
     if conn.dialect.name == "postgresql":
-        # One way there and back, where rows one by one take ten times as long.
+        # One way there and back, where rows one by one are a statement each.
         lists = tuple([row[name] for row in rows] for name in ("row_id", *columns))
         conn.exec_driver_sql(_update_from_arrays(table, columns, conn.dialect), lists)
         return

@@ -108,6 +108,20 @@ def test_a_slot_that_was_missed_by_far_is_not_used():
     assert ledger.leased == set()
 
 
+def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met():
+    class Slow(FakeLedger):
+        def claim(self, **rest):
+            found = super().claim(**rest)
+            time.sleep(0.15)  # the commit
+            return found
+
+    ledger = Slow({ONE: 5}, rates={ONE: 100})
+
+    run(make_drain(ledger, {ONE: FakeClient()}), budget_s=5)
+
+    assert len(ledger.done) == 5
+
+
 def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():
     class Blocking(FakeClient):
         async def send(self, call, *, leaves):

@@ -93,8 +93,6 @@ def task_of(
     extra: dict[str, Any] = {}
     if row.readback_id is None:
         extra = {"doubtful": bool(row.doubtful), "leftover": bool(row.leftover)}
-        if row.kind == Kind.MEMORIES and row.parent is None:
-            extra |= {"salt": bytes(row.salt), "no": row.no, "first": row.first}
     else:
         ids = (ids[row.item],) if call == "read" else ()
         extra = {

@@ -1,8 +1,10 @@
 """The closing MAC: are the submitted chunks all there, and only they?"""
 
+from collections.abc import Callable
 from dataclasses import fields
+from typing import Any
 
-from sqlalchemy import Connection, or_, select
+from sqlalchemy import Connection, Row, or_, select
 
 from ledger.macs import ChunkFields, Macs, chained, same
 from ledger.schema import chunk, request
@@ -11,8 +13,21 @@ from ledger.states import ChunkState, Kind
 __all__ = ["chain_is_whole", "has_unsent"]
 
 
-def chain_is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
-    """Check the closing MAC: are the submitted chunks all there, and only they?"""
+def chain_is_whole(
+    conn: Connection,
+    macs: Macs,
+    request_id: str,
+    *,
+    each: Callable[[Row[Any]], None] = lambda _row: None,
+) -> bool:
+    """Check the closing MAC: are the submitted chunks all there, and only they?
+
+    Args:
+        conn: A transaction.
+        macs: Makes the MACs anew.
+        request_id: The request.
+        each: Is shown each submitted chunk's row in its order, the very one that is checked.
+    """
     row = conn.execute(
         select(request.c.kind, request.c.chunks, request.c.closing_mac).where(
             request.c.id == request_id
@@ -32,6 +47,7 @@ def chain_is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
             # All were handed in under the first generation, whichever they are of by now.
             handed_in = ChunkFields(kind=row.kind, generation=1, **one._mapping)  # noqa: SLF001 - SQLAlchemy's name
             chain = chained(chain, macs.chunk(handed_in))
+            each(one)
             n += 1
     if row.kind != Kind.MEMORIES and _is_odd(conn, request_id):
         return False

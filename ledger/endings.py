@@ -5,6 +5,7 @@ A certificate says nothing else than this event does, so all that it says is sea
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -12,8 +13,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, case, func, select
 
+from ledger.claimed import ids_of
 from ledger.clock import from_wall
-from ledger.items import opening_digest, request_root, subject_binding, subject_nonce
+from ledger.closing import chain_is_whole, has_unsent
+from ledger.items import ItemsRoot, opening_digest, subject_binding, subject_nonce
 from ledger.macs import Macs
 from ledger.model import COUNT_NAMES
 from ledger.policy import parse_verify
@@ -31,7 +34,9 @@ class Ending:
     """What was gathered of a generation before its end is written.
 
     Attributes:
-        items_root: Root over the ids (`ledger.items`); None for a purge.
+        whole: Its chunks are those that were ordered, and all of them were sent.
+        items_root: Root over the ids (`ledger.items`); None for a purge, and
+            when the request is not whole.
         subject_binding: Commits to the user or agent; None without one.
         opening_digest: Of the salt that opens both.
         calls: Number, first and last moment (microseconds since 1970) of `delete` and of `read`.
@@ -41,6 +46,7 @@ class Ending:
         api: The dialect of the memory store.
     """
 
+    whole: bool
     items_root: bytes | None = None
     subject_binding: bytes | None = None
     opening_digest: bytes = b""
@@ -51,23 +57,29 @@ class Ending:
     api: str = "cloud"
 
 
-def look_back(
-    conn: Connection, macs: Macs, request_id: str, policy: ReadbackPolicy, *, whole: bool
-) -> Ending:
+def look_back(conn: Connection, macs: Macs, request_id: str, policy: ReadbackPolicy) -> Ending:
     """Gather it, apart from the transaction that ends the request: its ids may be many.
 
     Args:
         conn: A transaction that only reads.
-        macs: Checks what chunks keep of their ids.
+        macs: Checks the order.
         request_id: The request, about to end.
         policy: How it was read back, and what the settings say of certificates.
-        whole: Its ids are those that were ordered; else nothing is said of them.
     """
     row = conn.execute(select(request).where(request.c.id == request_id)).one()
     salt = bytes(row.salt)
-    batch = row.kind == Kind.MEMORIES
+    items = ItemsRoot(salt)
+
+    def take(submitted: Row[Any]) -> None:
+        if row.kind == Kind.MEMORIES:
+            # What was handed in can be read; what cannot be is not that, and the chain shows it.
+            with suppress(Exception):
+                items.add(ids_of(submitted.ids))
+
+    whole = chain_is_whole(conn, macs, request_id, each=take) and not has_unsent(conn, request_id)
     return Ending(
-        items_root=request_root(conn, macs, request_id, salt) if batch and whole else None,
+        whole=whole,
+        items_root=items.root() if whole and row.kind == Kind.MEMORIES else None,
         subject_binding=None
         if row.subject is None
         else subject_binding(subject_nonce(salt), row.project, row.kind, row.subject),

@@ -41,16 +41,16 @@ _COMPLETE: Final = (Result.COMPLETE, Result.COMPLETE_WITH_ALREADY_ABSENT)
 
 
 def finish(
-    conn: Connection, request_id: str, *, whole: bool, second_look_s: float, ending: Ending
+    conn: Connection, request_id: str, *, second_look_s: float, ending: Ending
 ) -> Ended | None:
     """Give a request its final state, unless it has one or something of it is due again.
 
     Args:
         conn: The transaction.
         request_id: The request.
-        whole: Whether its closing MAC holds; if not it ends `failed`, whatever the counts say.
         second_look_s: Seconds until a purge is looked at once more.
-        ending: What else the record says of it.
+        ending: What else the record says of it. If it is not whole, it ends `failed`, whatever the
+            counts say.
 
     Returns:
         What it came to; None when it has not ended here.
@@ -64,8 +64,8 @@ def finish(
         # Redriven since the caller looked: this generation has still to be read back.
         return None
     result, certainty = result_of(row), certainty_of(row)
-    tampered = bool(row.tampered) or not whole
-    if not whole or (tampered and result in _COMPLETE):
+    tampered = bool(row.tampered) or not ending.whole
+    if not ending.whole or (tampered and result in _COMPLETE):
         # Whatever the counts say: they are of what somebody changed.
         result, certainty = Result.FAILED, Certainty.UNVERIFIABLE
     now = wall_us()
@@ -87,7 +87,7 @@ def finish(
             tampered=int(tampered),
         )
     )
-    if not whole:
+    if not ending.whole:
         note_tampered(conn, request_id, {"fault": "closing"})
     payload = finished_payload(row, ending, result=result, certainty=certainty, tampered=tampered)
     append(conn, EventType.REQUEST_FINISHED, payload, request_id=request_id)

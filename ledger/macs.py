@@ -119,11 +119,6 @@ class Macs:
         message = framed("expunge/salt/v1", request_id.encode())
         return hmac.digest(self._of_project(epoch, project), message, "sha256")
 
-    def items(self, request_id: str, no: int, root: bytes) -> bytes:
-        """MAC over the root of a submitted chunk's ids, which stands beside it in the row."""
-        message = framed("expunge/items/v1", request_id.encode(), str(no).encode(), root)
-        return hmac.digest(self._order, message, "sha256")
-
     def _of_project(self, epoch: int, project: str) -> bytes:
         message = framed("expunge/project/v1", project.encode())
         return hmac.digest(self._subjects[epoch], message, "sha256")

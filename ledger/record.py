@@ -6,7 +6,7 @@ token is old by then: the attempt is recorded as stale, and nothing else is chan
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -23,7 +23,6 @@ from ledger.errors import LedgerError
 from ledger.events import EventType, append
 from ledger.hunt import halves, ripe
 from ledger.insert import update_all
-from ledger.items import chunk_root, stored_root
 from ledger.macs import Macs
 from ledger.policy import draw
 from ledger.release import note_returned
@@ -103,12 +102,10 @@ def record(database: Database, macs: Macs, settlements: Sequence[Settlement]) ->
     """
     if not settlements:
         return []
-    # Apart: the hashes of a hundred chunks take longer than a transaction should.
-    roots = _roots(macs, settlements)
 
     def work(conn: Connection) -> list[str]:
         fresh = unrecorded(conn, settlements) if database.doubtful else settlements
-        return _Recording(conn, database, macs, roots).run(fresh, touched=settlements)
+        return _Recording(conn, database, macs).run(fresh, touched=settlements)
 
     try:
         ready = database.write(work)
@@ -123,13 +120,10 @@ def record(database: Database, macs: Macs, settlements: Sequence[Settlement]) ->
 class _Recording:
     """One batch of outcomes inside one transaction."""
 
-    def __init__(
-        self, conn: Connection, database: Database, macs: Macs, roots: Mapping[int | None, bytes]
-    ) -> None:
+    def __init__(self, conn: Connection, database: Database, macs: Macs) -> None:
         self._conn = conn
         self._database = database
         self._macs = macs
-        self._roots = roots
         self._now = 0
         self._tally = Tally()
         self._stale: set[tuple[str, int]] = set()
@@ -216,8 +210,6 @@ class _Recording:
         task, move = settled.task, settled.move
         n = 0 if task.leftover else len(task.ids) or 1
         into, values = self._chunk_values(settled)
-        if task.chunk_id in self._roots:
-            values["items_root"] = self._roots[task.chunk_id]
         if not self._settle(chunk, task.chunk_id, task.fence, values):
             return False
         self._tally.move(task.request_id, n, out_of="pending", into=into)
@@ -393,20 +385,6 @@ class _Recording:
 def _code(settled: Settlement) -> int | None:
     """Give the answer's code, unless it is a number that neither a column nor an event can hold."""
     return settled.code if settled.code is not None and abs(settled.code) < _MOST_CODE else None
-
-
-def _roots(macs: Macs, settlements: Sequence[Settlement]) -> dict[int | None, bytes]:
-    """Make the roots over the ids of submitted chunks that were answered, by the chunk's row."""
-    return {
-        settled.task.chunk_id: stored_root(
-            macs,
-            settled.task.request_id,
-            settled.task.no,
-            chunk_root(settled.task.salt, settled.task.first, settled.task.ids),
-        )
-        for settled in settlements
-        if settled.task.salt and isinstance(settled.move, Delivered | Dead)
-    }
 
 
 def _stored(walk: Walk | None) -> str | None:

@@ -347,7 +347,6 @@ chunk = Table(
     # What a purge left behind, by id: its ids are in no count, the purge's list judges them.
     _flag("leftover"),
     # Of a submitted one: root over its ids' leaves, and its MAC (`ledger.items`).
-    Column("items_root", LargeBinary),
     # It was given up (the count its ids are under), and is read back before that is believed.
     Column("disputed", Text),
     UniqueConstraint("request_id", "no", name="chunk_number_once"),

@@ -209,9 +209,7 @@ def _blank(conn: Connection, request_id: str) -> int:
     ids = conn.execute(some).scalars().all()
     if ids:
         conn.execute(
-            update(chunk)
-            .where(chunk.c.id.in_(ids))
-            .values(ids="[]", places=None, mac=b"", items_root=None)
+            update(chunk).where(chunk.c.id.in_(ids)).values(ids="[]", places=None, mac=b"")
         )
     return len(ids)
 

@@ -381,9 +381,13 @@ class Ledger:
         """Write outcomes (`ledger.record`); gives requests to `advance`."""
         return record(self._database, self._macs, settlements)
 
-    def advance(self, request_id: str, *, policy: ReadbackPolicy) -> Ended | None:
+    def advance(
+        self, request_id: str, *, policy: ReadbackPolicy, most_chunks: int | None = None
+    ) -> Ended | None:
         """Take a request to its next state (`ledger.advance`); says how it ended, if it did."""
-        return advance(self._database, self._macs, request_id, policy=policy)
+        return advance(
+            self._database, self._macs, request_id, policy=policy, most_chunks=most_chunks
+        )
 
     # -- probes -----------------------------------------------------------------------------------
 
@@ -416,9 +420,17 @@ class Ledger:
 
     # -- duties -----------------------------------------------------------------------------------
 
-    def sweep(self, *, max_attempts: int, policy: ReadbackPolicy) -> Swept:
+    def sweep(
+        self, *, max_attempts: int, policy: ReadbackPolicy, most_chunks: int | None = None
+    ) -> Swept:
         """Find what lies around (`ledger.sweep`)."""
-        return sweep(self._database, self._macs, max_attempts=max_attempts, policy=policy)
+        return sweep(
+            self._database,
+            self._macs,
+            max_attempts=max_attempts,
+            policy=policy,
+            most_chunks=most_chunks,
+        )
 
     def scrub(self, *, redrive_days: float, row_days: float) -> Scrubbed:
         """Take names out of what nobody redrives any more (`ledger.scrubbing`)."""

@@ -56,16 +56,34 @@ class Swept:
             the doorbell has gone unanswered.
         lapsed: Leases that had run out and were taken back.
         ended: Requests that came to their end in this sweep.
+        large: Ids of requests that may have come to their end, which is for `advance` to say, and
+            takes its time: a tenth of a second for each 100,000 ids.
     """
 
     due: bool
     silent_s: float
     lapsed: int
     ended: tuple[Ended, ...] = ()
+    large: tuple[str, ...] = ()
 
 
-def sweep(database: Database, macs: Macs, *, max_attempts: int, policy: ReadbackPolicy) -> Swept:
+def sweep(
+    database: Database,
+    macs: Macs,
+    *,
+    max_attempts: int,
+    policy: ReadbackPolicy,
+    most_chunks: int | None = None,
+) -> Swept:
     """Take back lapsed leases, open what is scheduled, finish what is stuck, and look for work.
+
+    Args:
+        database: Where the ledger is.
+        macs: Checks orders at their end.
+        max_attempts: Calls that may count against a chunk.
+        policy: How read-backs go.
+        most_chunks: Requests that were handed in as more chunks than this are not ended here, but
+            named: the sweep is the ledger's heartbeat, and must not wait for them.
 
     Raises:
         LedgerError: The ledger did not confirm; the next sweep does it.
@@ -83,13 +101,10 @@ def sweep(database: Database, macs: Macs, *, max_attempts: int, policy: Readback
         park_chunks(database, request_id)
     database.write(_cancel_stale)
     database.write(lambda conn: begin_looks(conn, now_ns=database.clock.now_ns(conn)))
+    stuck = database.read(_stuck)
     ended = [
-        advance(database, macs, request_id, policy=policy)
-        for request_id in (
-            *database.read(_withdrawing),
-            *database.read(_stuck),
-            *database.read(looked),
-        )
+        advance(database, macs, request_id, policy=policy, most_chunks=most_chunks)
+        for request_id in (*database.read(_withdrawing), *stuck, *database.read(looked))
     ]
     due, silent = database.read(lambda conn: _waiting(conn, database))
     return Swept(
@@ -97,6 +112,11 @@ def sweep(database: Database, macs: Macs, *, max_attempts: int, policy: Readback
         silent_s=silent,
         lapsed=lapsed,
         ended=tuple(one for one in ended if one is not None),
+        large=tuple(
+            request_id
+            for request_id, chunks in stuck.items()
+            if most_chunks is not None and chunks > most_chunks
+        ),
     )
 
 
@@ -321,8 +341,8 @@ def _cancel_stale(conn: Connection) -> None:
     )
 
 
-def _stuck(conn: Connection) -> list[str]:
-    """Requests that wait for no call and yet did not go on."""
+def _stuck(conn: Connection) -> dict[str, int]:
+    """Requests that wait for no call and yet did not go on, with their number of chunks."""
     reading = (
         select(readback.c.id)
         .where(readback.c.request_id == request.c.id, readback.c.state != "done")
@@ -345,20 +365,19 @@ def _stuck(conn: Connection) -> list[str]:
         .scalar_subquery()
         .is_not(None)
     )
-    return list(
-        conn.execute(
-            select(request.c.id)
-            .where(
-                request.c.state.in_((RequestState.OPEN, RequestState.VERIFYING)),
-                request.c.finished_at.is_(None),
-                or_(
-                    ripe(request.c.id),
-                    or_(request.c.state == RequestState.VERIFYING, probed, ~underway) & ~reading,
-                ),
-            )
-            .limit(_REQUESTS_AT_ONCE)
-        ).scalars()
+    rows = conn.execute(
+        select(request.c.id, request.c.chunks)
+        .where(
+            request.c.state.in_((RequestState.OPEN, RequestState.VERIFYING)),
+            request.c.finished_at.is_(None),
+            or_(
+                ripe(request.c.id),
+                or_(request.c.state == RequestState.VERIFYING, probed, ~underway) & ~reading,
+            ),
+        )
+        .limit(_REQUESTS_AT_ONCE)
     )
+    return {row.id: row.chunks for row in rows}
 
 
 def _waiting(conn: Connection, database: Database) -> tuple[bool, float]:

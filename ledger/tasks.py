@@ -45,8 +45,6 @@ class Task:
         leftover: It deletes what a purge left behind; the purge's list decides what became of it.
         control: The list is of nobody: it is read to see whether the store answers at all.
         second_look: The list is read long after the purge has ended.
-        salt: Of a submitted chunk: the request's salt, and `no` and `first` of the chunk's row, for
-            the root over its ids; empty of anything else.
     """
 
     claim: str
@@ -75,9 +73,6 @@ class Task:
     leftover: bool = False
     control: bool = False
     second_look: bool = False
-    salt: bytes = b""
-    no: int = 0
-    first: int = 0
 
     def __repr__(self) -> str:
         """Show the attempt's name, never an id."""

@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 import structlog
 
 from ledger import Ledger, ReadbackPolicy
+from ledger.advance import FEW_CHUNKS
 from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
@@ -316,7 +317,7 @@ class Drain:
         await self._in_thread(self._watch.work_off)
 
     def _advance(self, request_id: str) -> None:
-        ended = self._ledger.advance(request_id, policy=self._policy)
+        ended = self._ledger.advance(request_id, policy=self._policy, most_chunks=FEW_CHUNKS)
         if ended is not None:
             self._watch.ended(ended)
 

@@ -15,12 +15,14 @@ import structlog
 from celery import Celery
 
 from ledger import ReadbackPolicy
+from ledger.advance import FEW_CHUNKS
 from ledger.doorbell import celery_settings
 from ledger.errors import DiskError, ExpungeError, LedgerError, SchemaError
 from ledger.settings import Settings
 from ledger.sweep import Swept
 from worker.app import make_bell
 from worker.broker_check import BrokerCheck
+from worker.closer import Closer
 from worker.process import Process
 from worker.progress import Progress
 from worker.ringer import Ringer
@@ -116,6 +118,8 @@ class _Steward:
         self._ringer.ring()
         self._vigil = Vigil()
         self._scrubber = Scrubber(settings, process)
+        self._policy = ReadbackPolicy.of(settings)
+        self._closer = Closer(process, self._policy)
         self._turning = threading.Lock()
         self._beaten = self._looked = self._said = float("-inf")
         self._alone = False
@@ -157,10 +161,13 @@ class _Steward:
 
     def _sweep(self) -> bool:
         swept = self._process.ledger.sweep(
-            max_attempts=self._settings.max_attempts, policy=ReadbackPolicy.of(self._settings)
+            max_attempts=self._settings.max_attempts,
+            policy=self._policy,
+            most_chunks=FEW_CHUNKS,
         )
         for ended in swept.ended:
             self._process.watch.ended(ended)
+        self._closer.take(swept.large)
         rung = self._ringer.ring() if swept.due else True
         alone = self._vigil.must_drain(swept, rung=rung, now=time.monotonic())
         self._progress.unclaimed_s = self._vigil.unclaimed_s

@@ -359,7 +359,7 @@ def test_whoever_was_about_to_end_the_generation_before_does_not_end_this_one(wo
     world.ledger.redrive(request_id, **WHY)
     world.record(settled(world.claim_one(), Delivered()))
     late = world.database.write(
-        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0, ending=Ending())
+        lambda conn: finish(conn, request_id, second_look_s=0.0, ending=Ending(whole=True))
     )
     assert late is None
     assert world.view(request_id).state == RequestState.OPEN
@@ -370,7 +370,7 @@ def test_whoever_was_about_to_end_it_before_a_redrive_that_was_killed_does_not_e
     with killed(0), pytest.raises(KilledError):
         world.ledger.redrive(request_id, **WHY)
     late = world.database.write(
-        lambda conn: finish(conn, request_id, whole=True, second_look_s=0.0, ending=Ending())
+        lambda conn: finish(conn, request_id, second_look_s=0.0, ending=Ending(whole=True))
     )
     assert late is None
     assert world.view(request_id).state == RequestState.OPEN

@@ -285,3 +285,28 @@ def test_of_many_who_ask_at_once_one_gets_the_lease(world):
     for thread in threads:
         thread.join(30)
     assert sorted(won) == [False] * 5 + [True]
+
+
+# -- what takes its time --------------------------------------------------------------------------
+
+
+def test_a_large_request_is_named_rather_than_ended_by_who_has_other_work(world):
+    receipt = world.submit(ids(4), chunk_size=1, verify="none")
+    small = world.submit(ids(2), chunk_size=1, verify="none")
+    world.record(*(settled(task, Delivered()) for task in world.claim(lead_s=0.0).tasks))
+    while tasks := world.claim().tasks:
+        world.record(*(settled(task, Delivered()) for task in tasks))
+        world.clock.tick(0.1)
+    assert world.advance(receipt.id, most_chunks=3) is None
+    swept = world.sweep(most_chunks=3)
+    assert (swept.large, [one.request_id for one in swept.ended]) == ((receipt.id,), [small.id])
+    assert world.view(receipt.id).result is None
+    assert world.advance(receipt.id, most_chunks=4).result is Result.COMPLETE
+    assert world.sweep(most_chunks=3).large == ()
+
+
+def test_a_large_request_whose_calls_are_under_way_is_not_named(world):
+    world.submit(ids(4), chunk_size=1)
+    assert world.sweep(most_chunks=3).large == ()
+    world.claim_one()
+    assert world.sweep(most_chunks=3).large == ()

@@ -108,11 +108,11 @@ class World:
     def record(self, *settlements: Settlement) -> list[str]:
         return self.ledger.record(settlements)
 
-    def advance(self, request_id: str) -> None:
-        self.ledger.advance(request_id, policy=self.policy)
+    def advance(self, request_id: str, **options: Any) -> Any:
+        return self.ledger.advance(request_id, policy=self.policy, **options)
 
-    def sweep(self, max_attempts: int = 3) -> Any:
-        return self.ledger.sweep(max_attempts=max_attempts, policy=self.policy)
+    def sweep(self, max_attempts: int = 3, **options: Any) -> Any:
+        return self.ledger.sweep(max_attempts=max_attempts, policy=self.policy, **options)
 
     def run(
         self,

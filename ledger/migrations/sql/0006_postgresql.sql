@@ -11,8 +11,6 @@ ALTER TABLE request ADD COLUMN bare SMALLINT DEFAULT '0' NOT NULL;
 
 ALTER TABLE request ADD CONSTRAINT scrubbed_has_no_name CHECK (scrub IS NULL OR (finished_at IS NOT NULL AND subject IS NULL));
 
-ALTER TABLE chunk ADD COLUMN items_root BYTEA;
-
 CREATE TABLE key_epoch (
     no INTEGER NOT NULL,
     began_at BIGINT NOT NULL,

@@ -9,8 +9,6 @@ ALTER TABLE request ADD COLUMN scrubbed_at BIGINT;
 
 ALTER TABLE request ADD COLUMN bare SMALLINT DEFAULT '0' NOT NULL;
 
-ALTER TABLE chunk ADD COLUMN items_root BLOB;
-
 CREATE TABLE key_epoch (
     no INTEGER NOT NULL,
     began_at BIGINT NOT NULL,

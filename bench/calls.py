@@ -132,7 +132,8 @@ def _rows(
 ) -> dict[str, Any]:
     calls = in_flight(latency_ms)
     alone = raw.measure("server", server, in_flight=_SERVER_CONNECTIONS, seconds=1.0)
-    raws = [raw.measure("client", server, in_flight=calls, seconds=2.0)]
+    raws = [raw.measure("httpx", server, in_flight=calls, seconds=2.0)]
+    ours = raw.measure("client", server, in_flight=calls, seconds=2.0)
     rows = []
     for kind in kinds:
         for number in processes:
@@ -142,7 +143,7 @@ def _rows(
             say(f"{latency_ms} ms: {row['who']}: {row['per_s']:,.0f}/s")
             rows.append(row)
         # Again after each ledger, so that a busy moment of the machine meets both sides.
-        raws.append(raw.measure("client", server, in_flight=calls, seconds=2.0))
+        raws.append(raw.measure("httpx", server, in_flight=calls, seconds=2.0))
     celery = []
     if latency_ms in CELERY_LATENCIES_MS:
         for pool in naive.POOLS:
@@ -165,6 +166,7 @@ def _rows(
             "runs": [each["per_s"] for each in raws],
             "seconds": sum(each["seconds"] for each in raws),
         },
+        "client": {**ours, "of_raw": ours["per_s"] / client},
         "rows": rows,
         "celery": celery,
         "official": loop,
@@ -178,6 +180,7 @@ def _print(found: dict[str, Any]) -> Table:
     rows = [
         {"who": "server alone", **found["server"]},
         {"who": "raw client", **found["raw"], "of_raw": 1.0},
+        {"who": "MemosClient alone", **found["client"]},
         *found["rows"],
         *found["celery"],
         found["official"],

@@ -6,7 +6,8 @@ Per transport and number of calls in flight: calls/s and milliseconds of CPU tim
 process (the server runs in one of its own), the median over the rounds. The transports take turns
 within a round, so that a busy moment of the machine meets all of them. Compare within one run only.
 
-The body is a batch of 100 ids (4 KB). `aiohttp` is what `memos_api.transport` builds, `slots` one
+The body is a batch of 100 ids (4 KB). `aiohttp` is an httpx
+client on what `memos_api.transport` builds, `slots` one
 httpx client of one connection for each call in flight, `pool` a single httpx client, `client` the
 whole of `MemosClient.send` on aiohttp, with deadline, body cap and judgement.
 """
@@ -23,10 +24,10 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from bench.raw import CALL
+from bench.raw import CALL, httpx_client
 from bench.server import BODY, Server
 from memos_api.client import MemosClient
-from memos_api.transport import build_http_client, tls_context
+from memos_api.transport import tls_context
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -78,11 +79,7 @@ async def open_variant(name: str, stack: AsyncExitStack, base_url: str, in_fligh
                 free.append(slot)
 
         return send_by_slot
-    http = (
-        build_http_client(in_flight=in_flight, headers={})
-        if name == "aiohttp"
-        else plain_httpx(in_flight)
-    )
+    http = httpx_client(in_flight=in_flight) if name == "aiohttp" else plain_httpx(in_flight)
     await stack.enter_async_context(http)
     return lambda: exchange(http, url)
 

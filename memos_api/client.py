@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final, Self, cast
 
 import httpx
 
@@ -14,7 +15,7 @@ from memos_api.cloud import CLOUD
 from memos_api.departure import CURRENT, Departure, KeptBackError, ResendRefusedError
 from memos_api.outcomes import Answer, Outcome
 from memos_api.readback import Listing, Sight
-from memos_api.transport import build_http_client, connect_trouble
+from memos_api.transport import build_transport, connect_trouble
 
 if TYPE_CHECKING:
     import ssl
@@ -41,6 +42,11 @@ class Reply:
     listing: Listing | None = None
     sight: Sight | None = None
     seconds: float
+
+
+_USER_AGENT: Final = "expunge-memos-client"
+# That of deletions is always the same; a read by id has one of its own each time.
+_FEW_URLS: Final = 16
 
 
 class _BodyTooLargeError(Exception):
@@ -91,12 +97,21 @@ class MemosClient:
         self._max_body_bytes = dialect.most_body_bytes if max_body_bytes is None else max_body_bytes
         if deadline_s <= 0 or in_flight < 1 or self._max_body_bytes < 1:
             raise ValueError("Deadline, calls in flight and body cap must all be positive.")
-        self._api_key = api_key
         self._deadline_s = deadline_s
         self._in_flight = in_flight
         self.dialect = dialect
         self._tls = tls
-        self._http: httpx.AsyncClient | None = None
+        headers = {
+            "User-Agent": _USER_AGENT,
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "Authorization": f"Token {api_key}",
+        }
+        # Made once: putting them together anew takes as long as the rest of a call.
+        self._headers = httpx.Headers(headers)
+        self._headers_with_body = httpx.Headers(headers | {"Content-Type": "application/json"})
+        self._url = lru_cache(maxsize=_FEW_URLS)(lambda path: httpx.URL(self._base_url + path))
+        self._transport: httpx.AsyncBaseTransport | None = None
 
     def __repr__(self) -> str:
         """Show the bounds only."""
@@ -104,14 +119,7 @@ class MemosClient:
 
     async def __aenter__(self) -> Self:
         """Open the connection pool on the running loop."""
-        self._http = build_http_client(
-            in_flight=self._in_flight,
-            headers={
-                "Authorization": f"Token {self._api_key}",
-                "Accept": "application/json",
-            },
-            tls=self._tls,
-        )
+        self._transport = build_transport(in_flight=self._in_flight, tls=self._tls)
         return self
 
     async def __aexit__(
@@ -125,9 +133,9 @@ class MemosClient:
 
     async def aclose(self) -> None:
         """Close all connections; doing so twice is harmless."""
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            await transport.aclose()
 
     async def send(self, call: Call, *, leaves: Callable[[], None] | None = None) -> Reply:
         """Send *call* once, and tell what came of it.
@@ -145,7 +153,7 @@ class MemosClient:
             RuntimeError: The client is not open.
             asyncio.CancelledError: The task was cancelled; the call may have been applied.
         """
-        if self._http is None:
+        if self._transport is None:
             raise RuntimeError("The MemOS client is not open; use it with `async with`.")
         if not call.path:
             answer = _local(Outcome.REFUSED, "id_not_addressable")
@@ -155,7 +163,7 @@ class MemosClient:
         token = CURRENT.set(departure)
         try:
             async with asyncio.timeout(self._deadline_s):
-                status, headers, body = await self._exchange(self._http, call)
+                status, headers, body = await self._exchange(self._transport, call)
         except TimeoutError:
             failure = _failed(departure, "deadline")
         except _BodyTooLargeError:
@@ -184,25 +192,35 @@ class MemosClient:
         )
 
     async def _exchange(
-        self, http: httpx.AsyncClient, call: Call
+        self, transport: httpx.AsyncBaseTransport, call: Call
     ) -> tuple[int, dict[str, str], bytes]:
         """Send and read to the end, at most the cap of raw bytes."""
-        request = http.build_request(
+        request = httpx.Request(
             call.method,
-            self._base_url + call.path,
+            self._url(call.path),
+            headers=self._headers_with_body if call.body else self._headers,
             content=call.body or None,
-            headers={"Content-Type": "application/json"} if call.body else None,
         )
-        response = await http.send(request, stream=True)
+        response = await transport.handle_async_request(request)
+        stream = cast("httpx.AsyncByteStream", response.stream)
         try:
             body = bytearray()
-            async for chunk in response.aiter_raw():
+            async for chunk in stream:
                 body += chunk
                 if len(body) > self._max_body_bytes:
                     raise _BodyTooLargeError
         finally:
-            await response.aclose()
-        return response.status_code, dict(response.headers), bytes(body)
+            await stream.aclose()
+        return response.status_code, _headers_of(response), bytes(body)
+
+
+def _headers_of(response: httpx.Response) -> dict[str, str]:
+    """Give the answer's headers by their names in small letters; of one given twice both values."""
+    found: dict[str, str] = {}
+    for name, value in response.headers.raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        found[key] = f"{found[key]}, {text}" if key in found else text
+    return found
 
 
 def _checked_base_url(base_url: str) -> str:

@@ -1,10 +1,8 @@
-"""The one place that builds an HTTP client (`docs/adr/0004-http-transport.md` has the figures)."""
+"""The one place that builds an HTTP transport (figures in `docs/adr/0004-http-transport.md`)."""
 
 from __future__ import annotations
 
 import functools
-import logging
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -16,23 +14,11 @@ from memos_api.departure import CURRENT, trace_departures
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["KEEP_ALIVE_S", "build_http_client", "connect_trouble", "tls_context"]
+__all__ = ["KEEP_ALIVE_S", "build_transport", "connect_trouble", "tls_context"]
 
 KEEP_ALIVE_S = 4.0
 """Idle seconds until we drop a connection: below the 5 s of uvicorn, the shortest of the common
 servers, so that it is rarely the server that hangs up on a call just leaving."""
-
-_USER_AGENT = "expunge-memos-client"
-
-
-class _NoAddresses(logging.Filter):
-    """Drops httpx' line a request: it shows the address, which in a by-id read holds the id."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno >= logging.WARNING
-
-
-_NO_ADDRESSES = _NoAddresses()
 
 
 class _Connector(aiohttp.TCPConnector):
@@ -76,10 +62,10 @@ def connect_trouble(error: BaseException | None) -> str:
     return "connect"
 
 
-def build_http_client(
-    *, in_flight: int, headers: dict[str, str], tls: ssl.SSLContext | None = None
-) -> httpx.AsyncClient:
-    """Build a client on aiohttp's connection pool, inside the running event loop.
+def build_transport(
+    *, in_flight: int, tls: ssl.SSLContext | None = None
+) -> httpx.AsyncBaseTransport:
+    """Build httpx' transport on aiohttp's connection pool, inside the running event loop.
 
     It keeps connections alive, and does nothing on its own: no redirects, no proxies or logins from
     the environment, no cookies, no decompression, no second sending, no time limits (the caller's
@@ -87,10 +73,8 @@ def build_http_client(
 
     Args:
         in_flight: Most connections; further calls wait for one.
-        headers: Sent with each request.
         tls: Another TLS context, for a private certificate authority.
     """
-    logging.getLogger("httpx").addFilter(_NO_ADDRESSES)  # the same object twice is added once
     context = tls or tls_context()
     session = aiohttp.ClientSession(
         connector=_Connector(limit=in_flight, ssl=context, keepalive_timeout=KEEP_ALIVE_S),
@@ -103,11 +87,4 @@ def build_http_client(
     # its own, so that is off; there is no public switch. `Departure.take_connection` stops what a
     # later version may do under another name, and a test on a real socket watches both.
     session._retry_connection = False  # noqa: SLF001
-    return httpx.AsyncClient(
-        transport=AiohttpTransport(client=session, verify=context),
-        headers={"User-Agent": _USER_AGENT, "Accept-Encoding": "identity", **headers},
-        cookies=CookieJar(policy=DefaultCookiePolicy(allowed_domains=())),
-        timeout=httpx.Timeout(None),
-        follow_redirects=False,
-        trust_env=False,
-    )
+    return AiohttpTransport(client=session, verify=context)

@@ -170,7 +170,7 @@ def test_a_wait_for_a_free_connection_that_is_too_long_is_not_applied():
 def test_without_signals_from_the_transport_every_failure_is_unknown(closed_port):
     async def run():
         async with MemosClient(base_url=f"http://127.0.0.1:{closed_port}", api_key="key") as memos:
-            session: Any = memos._http._transport.client  # type: ignore[union-attr]
+            session: Any = memos._transport.client  # type: ignore[union-attr]
             session._trace_configs.clear()
             return await memos.send(DELETE)
 

@@ -147,7 +147,7 @@ def test_a_transport_that_sends_again_is_stopped_before_the_second_sending():
 
     async def run():
         async with WireServer(script) as server, client(server) as memos:
-            memos._http._transport.client._retry_connection = True
+            memos._transport.client._retry_connection = True
             await memos.send(READ)
             return await memos.send(READ), server
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Row, Table, bindparam, update
 
+from ledger.among import among
 from ledger.attempts import open_attempts
 from ledger.checks import OrderCheck, bury_tampered
 from ledger.claimed import call_of, intent_digest, task_of
@@ -46,7 +47,7 @@ _BOOK: Final = update(account).where(account.c.name == bindparam("of_account"))
 _TRY: Final = update(project).where(project.c.name == bindparam("of_project"))
 _LEASE: Final = {
     table: update(table)
-    .where(table.c.id.in_(bindparam("taken", expanding=True)))
+    .where(among(table.c.id, "taken"))
     .values(
         state="leased", lease_until_ns=bindparam("until", type_=BigInteger), fence=table.c.fence + 1
     )

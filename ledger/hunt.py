@@ -82,7 +82,7 @@ def _ripe_hunts(request_id: ColumnElement[str]) -> Select[tuple[int]]:
         .where(
             decider.c.request_id == waiting.c.request_id,
             decider.c.no == waiting.c.waits_on,
-            decider.c.state.in_(_LIVE),
+            or_(*(decider.c.state == state for state in _LIVE)),
         )
         .exists()
     )

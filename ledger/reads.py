@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
+from ledger.among import among
 from ledger.policy import draw
 from ledger.schema import chunk, readback
 from ledger.states import ChunkState, Sight
@@ -55,7 +56,7 @@ _SIGHTS: Final = (
     .where(_OF_REQUEST, readback.c.purpose == "verify", readback.c.kind == "id")
     .order_by(readback.c.chunk_id, readback.c.item)
 )
-_READ: Final = select(chunk).where(chunk.c.id.in_(bindparam("chunk_ids", expanding=True)))
+_READ: Final = select(chunk).where(among(chunk.c.id, "chunk_ids"))
 
 
 def plan(

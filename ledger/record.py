@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import Connection, Table, and_, bindparam, insert, or_, select, update
+from sqlalchemy import Connection, Table, and_, insert, or_, select, update
 
+from ledger.among import among
 from ledger.attempts import close_attempts
 from ledger.canonical import canonical
 from ledger.counting import Tally
@@ -56,7 +57,7 @@ _POLICY: Final = (
 # By key and in its order. Not by the state: an index by leases holds each old one until a vacuum.
 _OWN: Final = {
     table: select(table.c.id, table.c.fence, table.c.state, *more)
-    .where(table.c.id.in_(bindparam("row_ids", expanding=True)))
+    .where(among(table.c.id, "row_ids"))
     .order_by(table.c.id)
     .with_for_update(key_share=True, of=table)
     for table, more in (
@@ -66,15 +67,14 @@ _OWN: Final = {
 }
 _TABLES: Final = {table.name: table for table in (chunk, readback)}
 _WRITE_ALIKE: Final = {
-    table.name: update(table).where(table.c.id.in_(bindparam("row_ids", expanding=True)))
-    for table in (chunk, readback)
+    table.name: update(table).where(among(table.c.id, "row_ids")) for table in (chunk, readback)
 }
 _READY: Final = select(request.c.id).where(
-    request.c.id.in_(bindparam("touched", expanding=True)),
+    among(request.c.id, "touched"),
     or_(
         request.c.cancelling == 1,
         and_(
-            request.c.id.in_(bindparam("moved", expanding=True)),
+            among(request.c.id, "moved"),
             or_(
                 request.c.pending == 0,
                 request.c.state == RequestState.VERIFYING,

@@ -8,8 +8,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, func, select, update
 
+from ledger.among import among
 from ledger.dead import is_being_redriven
 from ledger.engine import Database
 from ledger.events import EventType
@@ -29,7 +30,7 @@ __all__ = [
 # 8 ms on SQLite, which writes a row anew as a whole.
 CHUNKS_AT_ONCE: Final = 300
 _HELD_STILL: Final = select(request.c.id).where(
-    request.c.id.in_(bindparam("request_ids", expanding=True)),
+    among(request.c.id, "request_ids"),
     request.c.held == 1,
     request.c.releasing == 0,
 )

@@ -10,8 +10,9 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, bindparam, literal_column, select, union_all, update
+from sqlalchemy import Connection, Row, literal_column, select, union_all, update
 
+from ledger.among import among
 from ledger.clock import wall_us
 from ledger.engine import Database
 from ledger.events import EventType, append
@@ -31,10 +32,10 @@ _NS: Final = 1_000_000_000
 # Which of these accounts rest, and in which of these projects the last call failed.
 _IN_TROUBLE: Final = union_all(
     select(literal_column("'account'").label("what"), account.c.name).where(
-        account.c.name.in_(bindparam("accounts", expanding=True)), account.c.strikes != 0
+        among(account.c.name, "accounts"), account.c.strikes != 0
     ),
     select(literal_column("'project'").label("what"), project.c.name).where(
-        project.c.name.in_(bindparam("projects", expanding=True)), project.c.failures != 0
+        among(project.c.name, "projects"), project.c.failures != 0
     ),
 )
 

@@ -34,7 +34,10 @@ from ledger.commits import STEP, Fate, Step, settle
 from ledger.errors import CommitUnknownError, DiskError, LedgerError, SettingsError
 from ledger.patience import Patience
 
-__all__ = ["Database"]
+__all__ = ["CAREFUL", "Database", "MiscountError"]
+
+CAREFUL: Final = "expunge_careful"
+"""Execution option of a transaction that is run again because of a `MiscountError`."""
 
 T = TypeVar("T")
 _BUSY_MS: Final = 10_000
@@ -60,6 +63,10 @@ _OTHERS_S: Final = 0.25
 _VERSION: Final = "expunge_data_version"
 # Not the disk's fault, but want of space for shared memory: those end by themselves.
 _NO_CRASH: Final = "SQLITE_IOERR_SHM"
+
+
+class MiscountError(Exception):
+    """A count of a request is less than what was to be taken from it: somebody changed a row."""
 
 
 class Database:
@@ -137,7 +144,10 @@ class Database:
             CommitUnknownError: It was gone at the COMMIT and did not come back in time.
             DiskError: The disk failed; this process must end.
         """
-        return self._run(work, immediate=True, patient=patient)
+        try:
+            return self._run(work, immediate=True, patient=patient)
+        except MiscountError:
+            return self._run(work, immediate=True, patient=patient, careful=True)
 
     def write_bulk(self, work: Callable[[Connection], T], *, rest: float = 1.0) -> T:
         """Do as `write` does, for one of many transactions in a row.
@@ -200,14 +210,21 @@ class Database:
 
     # -- one transaction --------------------------------------------------------------------------
 
-    def _run(self, work: Callable[[Connection], T], *, immediate: bool, patient: bool = False) -> T:
+    def _run(
+        self,
+        work: Callable[[Connection], T],
+        *,
+        immediate: bool,
+        patient: bool = False,
+        careful: bool = False,
+    ) -> T:
         if immediate and self._failed is not None:
             raise DiskError(*self._failed.args, cause=self._failed.cause)
         started = time.monotonic()
         for left in range(_TRIES, 0, -1):
             step: Step[T] = Step()
             try:
-                return self._once(work, step, immediate=immediate, patient=patient)
+                return self._once(work, step, immediate=immediate, patient=patient, careful=careful)
             except DBAPIError as error:
                 if self._is_committed(step, error):
                     return step.result
@@ -222,11 +239,18 @@ class Database:
         raise AssertionError  # the last try returns or raises
 
     def _once(
-        self, work: Callable[[Connection], T], step: Step[T], *, immediate: bool, patient: bool
+        self,
+        work: Callable[[Connection], T],
+        step: Step[T],
+        *,
+        immediate: bool,
+        patient: bool,
+        careful: bool,
     ) -> T:
         with self.engine.connect() as conn:
             step.connected = True
-            conn = conn.execution_options(expunge_immediate=immediate, **{STEP: step})  # noqa: PLW2901
+            options = {"expunge_immediate": immediate, CAREFUL: careful, STEP: step}
+            conn = conn.execution_options(**options)  # noqa: PLW2901
             with self._watch(conn, patient=patient), conn.begin():
                 result = work(conn)
                 step.seal(conn, result, numbered=immediate and not self.is_sqlite)

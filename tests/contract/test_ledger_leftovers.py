@@ -597,3 +597,21 @@ def test_a_purge_whose_leftovers_lost_their_mark_never_ends_as_complete(world, c
     view = world.view(receipt.id)
     assert view.tampered
     assert (view.result, view.certainty) == (Result.FAILED, Certainty.UNVERIFIABLE)
+
+
+@pytest.mark.fault("F117")
+@pytest.mark.parametrize("change", ["leftover = 0", "leftover = 0, n = 1000000", "n = 7"])
+def test_a_lapsed_leftover_that_was_changed_stops_its_request_and_not_the_sweep(world, change):
+    until_leftovers(world, Shelf(ids(1)))
+    world.clock.tick(5)
+    task = world.claim_one(lease_s=10)
+    assert task.leftover
+    other = world.submit(ids(6), verify="none")
+    world.claim_one(lease_s=10)
+    world.sql(f"UPDATE chunk SET {change} WHERE id = :id", id=task.chunk_id)  # noqa: S608 - ours
+    world.clock.tick(60)
+    assert world.sweep(max_attempts=1).lapsed == 2
+    view = world.view(other.id)
+    assert (view.counts.unknown, view.tampered) == (6, False)
+    # The number of a leftover's ids is in no count.
+    assert world.view(task.request_id).tampered == (change != "n = 7")

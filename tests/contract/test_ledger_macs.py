@@ -267,3 +267,31 @@ def test_each_column_under_a_mac_is_tried_above():
     assert set(HeaderFields.__dataclass_fields__) - {"id"} <= tried
     tried = {change.split(" =")[0] for change in CHUNK_CHANGES} | {"request_id", "kind"}
     assert set(ChunkFields.__dataclass_fields__) <= tried
+
+
+# -- counts ---------------------------------------------------------------------------------------
+
+MISCOUNTS = [
+    "UPDATE request SET pending = 1, unknown = 5 WHERE id = :id",
+    "UPDATE request SET pending = 0, refused = 6 WHERE id = :id",
+]
+
+
+@pytest.mark.fault("F117")
+@pytest.mark.parametrize("change", MISCOUNTS)
+def test_counts_that_were_changed_stop_that_request_and_hold_up_no_other(world, change):
+    changed, other = (world.submit(IDS, chunk_size=3, verify="none") for _ in range(2))
+    tasks = world.claim(lead_s=0.0).tasks
+    world.clock.tick(1)
+    tasks += world.claim(lead_s=0.0).tasks
+    assert len(tasks) == 4
+    world.sql(change, id=changed.id)
+    for request_id in world.record(*(settled(task, Delivered()) for task in tasks)):
+        world.advance(request_id)
+    assert world.view(other.id).result is Result.COMPLETE
+    view = world.view(changed.id)
+    assert view.tampered
+    assert view.result is not Result.COMPLETE
+    assert {(found["fault"], found["request"]) for found in tampered(world)} == {
+        ("counts", changed.id)
+    }

@@ -377,6 +377,13 @@ class Ledger:
         """Move an account's next slot, after a call that departed late (`ledger.postpone`)."""
         self._database.write(lambda conn: postpone(conn, account, by_ns=by_ns))
 
+    def doubt(self) -> None:
+        """Look from now on whether outcomes are there before they are recorded.
+
+        For whoever takes over from a process that was lost while it recorded.
+        """
+        self._database.doubtful = True
+
     def record(self, settlements: Sequence[Settlement]) -> list[str]:
         """Write outcomes (`ledger.record`); gives requests to `advance`."""
         return record(self._database, self._macs, settlements)

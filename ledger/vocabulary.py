@@ -17,6 +17,8 @@ EVENTS: Final = frozenset(
         "broker_unfit",
         "call_failed",
         "claim_failed",
+        "clerk_failed",
+        "clerk_lost",
         "doorbell_rejected",
         "disk_failed",
         "drain_failed",

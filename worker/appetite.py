@@ -2,7 +2,7 @@
 
 Slots are spaced by the account's limit, and a process may be slower than that. What it claimed then
 departs ever later, until it departs not at all and is claimed again: all work and no progress. So
-what is claimed ahead gets less when slots are missed, and more when none was.
+what is claimed ahead gets less when slots are missed, and more when hardly any was.
 """
 
 from typing import Final
@@ -14,6 +14,7 @@ _FIRST: Final = 32
 # One miss in five costs little: it is claimed again with the next. A busy machine misses some
 # whatever the bound is, so only more than that is a reason to take less.
 _TOO_MANY: Final = 0.2
+_FEW: Final = 0.05
 _SHRINK: Final = 0.7
 _GROW: Final = 1.25
 
@@ -49,7 +50,7 @@ class Appetite:
         came = self._missed + self._met
         if self._missed > _TOO_MANY * came:
             self._now = max(float(self._least), self._now * _SHRINK)
-        elif came and not self._missed and self._reached:
+        elif came and self._missed <= _FEW * came and self._reached:
             self._now = min(float(self._most), self._now * _GROW + 1)
         self._missed = self._met = 0
         # A bound that nothing comes up to is not known to be too low.

@@ -13,13 +13,14 @@ from typing import Final, TypeVar
 
 import structlog
 
-from ledger import Ledger, ReadbackPolicy
+from ledger import ReadbackPolicy
 from ledger.advance import FEW_CHUNKS
 from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import MemosClient
 from worker.appetite import Appetite
+from worker.clerk import Books
 from worker.clients import prepare
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
@@ -53,8 +54,8 @@ class Drain:
     """One run. Make a new one each time; the ledger, the clients and the thread are handed in.
 
     Args:
-        ledger: Opened after the fork.
-        database: Executor with the one thread that talks to the ledger.
+        ledger: Opened after the fork; or whoever talks to it for us.
+        database: Executor whose threads wait for the ledger.
         lookout: Executor with a thread that asks the ledger what was stopped.
         clients: MemOS client by project.
         worker: Name of this process, for the record.
@@ -69,7 +70,7 @@ class Drain:
     def __init__(
         self,
         *,
-        ledger: Ledger,
+        ledger: Books,
         database: Executor,
         lookout: Executor,
         clients: Mapping[str, MemosClient],

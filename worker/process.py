@@ -16,6 +16,7 @@ from ledger.crash_points import arm
 from ledger.settings import Settings
 from ledger.tracing import configure_traces, stop_traces
 from memos_api import MemosClient
+from worker.clerk import Books, Clerk
 from worker.clients import open_clients
 from worker.drain import Drain
 from worker.stop import StopFlag
@@ -25,6 +26,9 @@ __all__ = ["Process", "in_flight", "open_ledger"]
 
 _LEAST_IN_FLIGHT: Final = 64
 _MOST_IN_FLIGHT: Final = 1_024
+# From so many calls a second on, the ledger's work would hold up the calls, which share an
+# interpreter with it: a tenth of a millisecond a call is 3 % of a core at this rate.
+CLERK_FROM_PER_S: Final = 300.0
 # The ledger's thread and the loop share one interpreter: hand it over often, or slots are missed.
 _SWITCH_S: Final = 0.0005
 
@@ -73,8 +77,9 @@ class Process:
         arm(settings.crash_points, home=settings.home)
         self.watch = Watch.of(settings)
         # On PostgreSQL a claim and a record mostly wait for the server, and may do so together.
-        threads = 1 if self.ledger.is_sqlite else 2
-        self._database = ThreadPoolExecutor(threads, thread_name_prefix="ledger")
+        self._threads = 1 if self.ledger.is_sqlite else 2
+        self._database = ThreadPoolExecutor(self._threads, thread_name_prefix="ledger")
+        self._books: Books | None = None
         self._lookout = ThreadPoolExecutor(1, thread_name_prefix="lookout")
         self._runner = asyncio.Runner()
         self._clients: Mapping[str, MemosClient] | None = None
@@ -102,11 +107,15 @@ class Process:
         self._runner.close()
         self._database.shutdown()
         self._lookout.shutdown()
+        if isinstance(self._books, Clerk):
+            self._books.close()
         self.ledger.close()
         stop_traces()
 
     async def _drain(self, budget_s: float, beside: Callable[[], Awaitable[None]] | None) -> bool:
         most = in_flight(self._settings)
+        if self._books is None:
+            self._books = self._open_books()
         if self._clients is None:
             self._clients = await open_clients(self._settings, in_flight=most)
             # All modules and pools are there for good: going through them again and again would
@@ -114,7 +123,7 @@ class Process:
             gc.collect()
             gc.freeze()
         drain = Drain(
-            ledger=self.ledger,
+            ledger=self._books,
             database=self._database,
             lookout=self._lookout,
             clients=self._clients,
@@ -128,6 +137,12 @@ class Process:
         )
         async with _running(beside):
             return await drain.run(budget_s=budget_s)
+
+    def _open_books(self) -> Books:
+        rates = sum(account.rate_per_second for account in self._settings.accounts.values())
+        if rates < CLERK_FROM_PER_S:
+            return self.ledger
+        return Clerk(self._settings, self.ledger, lines=self._threads)
 
 
 @asynccontextmanager

@@ -76,7 +76,7 @@ def test_what_else_a_ring_says_has_no_effect(stack, worker, fault_report):
     run_to_the_end(stack, seed=4)
 
     assert celery(worker) == before
-    assert swallowed(stack)
+    until(lambda: swallowed(stack), seconds=LONG_S, why="the last ring to be taken")
     assert warnings_of(worker) == []
     assert not events(worker, "worker_ended")
     settle(stack, fault_report)

@@ -115,14 +115,16 @@ class Load:
 def check(load, url):
     """Everything confirmed is there, once and whole; nothing else is."""
     with Ledger.open(url, keys=KEYS) as ledger, closing(Database(url)) as database:
-        end = time.monotonic() + 60
-        while any(view.finished_at is None for view in ledger.list_requests(limit=100_000)):
-            assert time.monotonic() < end
-            load._work(ledger)
-            ledger.sweep(max_attempts=100, policy=POLICY)
 
         def rows(statement):
             return database.read(lambda conn: [tuple(row) for row in conn.execute(text(statement))])
+
+        # As many as were handed in a minute have to be carried out, on whatever machine this is.
+        end = time.monotonic() + 180
+        while rows("SELECT id FROM request WHERE finished_at IS NULL LIMIT 1"):
+            assert time.monotonic() < end
+            load._work(ledger)
+            ledger.sweep(max_attempts=100, policy=POLICY)
 
         there = dict(rows("SELECT id, unique_ids FROM request"))
         assert there == load.accepted  # lost 0, doubled 0

@@ -54,6 +54,13 @@ def test_a_few_misses_change_nothing():
     assert appetite.now == before
 
 
+def test_one_miss_in_twenty_is_nothing_to_wait_for():
+    appetite = Appetite(500)
+    for _ in range(50):
+        fed(appetite, missed=1, met=19)
+    assert appetite.now == 500
+
+
 def test_nothing_that_came_is_no_reason_for_anything():
     appetite = Appetite(500)
     before = appetite.now

@@ -11,9 +11,9 @@ __all__ = ["LEAST", "Appetite"]
 
 LEAST: Final = 8
 _FIRST: Final = 32
-# One miss in five costs little: it is claimed again with the next. A busy machine misses some
+# One miss in ten costs little: it is claimed again with the next. A busy machine misses some
 # whatever the bound is, so only more than that is a reason to take less.
-_TOO_MANY: Final = 0.2
+_TOO_MANY: Final = 0.1
 _FEW: Final = 0.05
 _SHRINK: Final = 0.7
 _GROW: Final = 1.25
@@ -45,13 +45,16 @@ class Appetite:
         self._missed += missed
         self._met += not missed
 
-    def claimed(self, waiting: int) -> None:
-        """Learn from what came since the last claim; `waiting` calls have not come yet now."""
+    def claimed(self, *, filled: bool) -> None:
+        """Learn from what came since the last claim.
+
+        Args:
+            filled: This one brought as much as it asked for; else the bound bounds nothing.
+        """
         came = self._missed + self._met
         if self._missed > _TOO_MANY * came:
             self._now = max(float(self._least), self._now * _SHRINK)
         elif came and self._missed <= _FEW * came and self._reached:
             self._now = min(float(self._most), self._now * _GROW + 1)
         self._missed = self._met = 0
-        # A bound that nothing comes up to is not known to be too low.
-        self._reached = waiting >= self.now
+        self._reached = filled

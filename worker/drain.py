@@ -183,7 +183,7 @@ class Drain:
         took_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
         self._claim_took_s += (took_s - self._claim_took_s) / 4
         self._punctual.learn(claim)
-        self._appetite.claimed(self._waiting + len(claim.tasks))
+        self._appetite.claimed(filled=len(claim.tasks) >= capacity)
         self._watch.claimed(claim)
         return claim
 

@@ -58,7 +58,11 @@ class Punctual:
         moves = self._moves.setdefault(account, deque())
         while moves and moves[0][0] < now - _REMEMBERED_NS:
             moves.popleft()
-        more_ns = min(late_ns, _MOST_OWED_NS) - sum(ns for at, ns in moves if at > claimed_ns)
+        more_ns = min(late_ns, _MOST_OWED_NS)
+        for at, ns in reversed(moves):
+            if at <= claimed_ns or more_ns <= 0:
+                break
+            more_ns -= ns
         if more_ns > 0:
             moves.append((now, more_ns))
             self.owe(account, more_ns)

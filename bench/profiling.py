@@ -2,25 +2,28 @@
 
     python -m bench.profiling [--latency-ms 0 20] [--ledger sqlite] [--seconds 5] [--top 10]
 
-One process drains a filled ledger, without Celery around it, while a third thread looks every 2 ms
-where the two others are: `loop` makes the calls, `ledger` talks to the database. Looking slows
-nothing down by much, which a tracing profiler does to small functions most of all. A thread that
-waits for the interpreter is counted where it stands, one that has nothing to do as idle.
+One process drains a filled ledger, without Celery around it, while another thread looks every 2 ms
+where it is. The thread `loop`, which makes the calls, is looked at with its clerk (`worker.clerk`),
+as in production; then the thread `ledger` without one, which does beside the calls what the clerk's
+process does. Looking slows nothing down by much, which a tracing profiler does to small functions
+most of all. A thread that waits for the interpreter is counted where it stands, one that has
+nothing to do as idle.
 """
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import worker.process
 from bench.calls import CHUNKS, IDS_PER_CHUNK, RATE, in_flight
 from bench.house import KINDS, Ledgers, settings
 from bench.report import Table, keep, table
@@ -31,14 +34,17 @@ from worker.stop import StopFlag
 
 _OWN: Final = ("ledger", "memos_api", "worker")
 _LIBRARIES: Final = ("aiohttp", "httpx", "sqlalchemy", "psycopg")
+_THREADS: Final = ("loop", "ledger")
 _EVERY_S: Final = 0.002
 # Where the loop waits for sockets, and the executor's thread for work.
 _IDLE: Final = ("select", "_worker")
 _ROOT: Final = Path(__file__).parents[1]
 
 
-def measure(ledgers: Ledgers, kind: str, *, latency_ms: float, seconds: float) -> dict[str, Any]:
-    """Profile one process; gives calls, seconds, CPU seconds, and of each thread the shares."""
+def measure(
+    ledgers: Ledgers, kind: str, thread: str, *, latency_ms: float, seconds: float
+) -> dict[str, Any]:
+    """Profile a thread of one process; gives calls, seconds, CPU seconds, and the shares."""
     with (
         ledgers.filled(kind, chunks=CHUNKS, ids_per_chunk=IDS_PER_CHUNK) as url,
         Server(latency_ms=latency_ms) as server,
@@ -52,31 +58,36 @@ def measure(ledgers: Ledgers, kind: str, *, latency_ms: float, seconds: float) -
             "MEMOS_BASE_URL": server.base_url,
             **settings(rate_per_second=RATE, in_flight=in_flight(latency_ms)),
         }
-        command = [sys.executable, "-m", "bench.profiling", "--inside", "--seconds", str(seconds)]
+        command = [sys.executable, "-m", "bench.profiling", "--inside", thread]
+        command += ["--seconds", str(seconds)]
         done = subprocess.run(
             command, env=environment, check=True, capture_output=True, text=True, cwd=_ROOT
         )
         calls = server.count().calls
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return {"ledger": kind, "latency_ms": latency_ms, "calls": calls, **found}
+    return {"ledger": kind, "thread": thread, "latency_ms": latency_ms, "calls": calls, **found}
 
 
-def inside(seconds: float) -> dict[str, Any]:
+def inside(thread: str, seconds: float) -> dict[str, Any]:
     """Drain in this process, looked at."""
+    if thread == "ledger":
+        worker.process.CLERK_FROM_PER_S = math.inf  # type: ignore[misc]  # no setting of anybody's
     process = Process(load_settings(), role="drain", stop=StopFlag())
     process.drain(budget_s=1.0)  # connections, caches, imports
-    ledger = process._database.submit(threading.get_ident)  # noqa: SLF001 - there is no other way
-    looks = {"loop": Looks(threading.get_ident()), "ledger": Looks(ledger.result())}
+    ident = threading.get_ident()
+    if thread == "ledger":
+        ident = process._database.submit(threading.get_ident).result()  # noqa: SLF001 - no other way
+    looks = Looks(ident)
     done = threading.Event()
-    looking = threading.Thread(target=_look, args=(looks.values(), done))
+    looking = threading.Thread(target=_look, args=(looks, done))
     began, cpu = time.monotonic(), time.process_time()
     looking.start()
     process.drain(budget_s=seconds)
     done.set()
     looking.join()
     took, used = time.monotonic() - began, time.process_time() - cpu
-    threads = {name: each.shares() for name, each in looks.items()}
-    return {"seconds": took, "cpu_s": used, "threads": threads}
+    process.close()
+    return {"seconds": took, "cpu_s": used, **looks.shares()}
 
 
 class Looks:
@@ -117,11 +128,10 @@ class Looks:
         }
 
 
-def _look(looks: Iterable[Looks], done: threading.Event) -> None:
+def _look(looks: Looks, done: threading.Event) -> None:
     while not done.wait(_EVERY_S):
         frames = sys._current_frames()  # noqa: SLF001 - documented, with the underscore
-        for each in looks:
-            each.note(frames.get(each.ident))
+        looks.note(frames.get(looks.ident))
 
 
 def _group(file: str) -> str:
@@ -135,29 +145,26 @@ def _group(file: str) -> str:
     return "standard library, other"
 
 
-def show(found: dict[str, Any], top: int) -> list[Table]:
+def show(found: dict[str, Any], top: int) -> Table:
     """Print one profile."""
-    how = f"{found['ledger']}, {found['latency_ms']:g} ms"
+    how = f"{found['ledger']}, {found['latency_ms']:g} ms, thread {found['thread']}"
+    how += " with its clerk" if found["thread"] == "loop" else " beside the loop"
     cpu = found["cpu_s"] / found["seconds"]
-    tables = []
-    for thread, shares in found["threads"].items():
-        title = f"{how}, thread {thread}; the process used {cpu:.0%} of a core"
-        rows = [
-            {"group": group[0], "group_share": group[1], "own": own[0], "own_share": own[1]}
-            for group, own in zip(
-                [*shares["groups"], *[("", None)] * top][:top],
-                [*shares["own"], *[("", None)] * top][:top],
-                strict=True,
-            )
-        ]
-        columns = {
-            "group": "innermost code of",
-            "group_share": "share",
-            "own": "innermost function of ours",
-            "own_share": "share ",
-        }
-        tables.append(table(title, rows, columns))
-    return tables
+    rows = [
+        {"group": group[0], "group_share": group[1], "own": own[0], "own_share": own[1]}
+        for group, own in zip(
+            [*found["groups"], *[("", None)] * top][:top],
+            [*found["own"], *[("", None)] * top][:top],
+            strict=True,
+        )
+    ]
+    columns = {
+        "group": "innermost code of",
+        "group_share": "share",
+        "own": "innermost function of ours",
+        "own_share": "share ",
+    }
+    return table(f"{how}; the process used {cpu:.0%} of a core", rows, columns)
 
 
 def main() -> None:
@@ -167,18 +174,23 @@ def main() -> None:
     parser.add_argument("--ledger", choices=KINDS, action="append")
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--top", type=int, default=10)
-    parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--inside", choices=_THREADS, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
-        print(json.dumps(inside(options.seconds)))
+        print(json.dumps(inside(options.inside, options.seconds)))
         return
     found = []
     tables: list[Table] = []
     with Ledgers() as ledgers:
         for kind in options.ledger or KINDS:
             for latency_ms in options.latency_ms:
-                found.append(measure(ledgers, kind, latency_ms=latency_ms, seconds=options.seconds))
-                tables += show(found[-1], options.top)
+                for thread in _THREADS:
+                    found.append(
+                        measure(
+                            ledgers, kind, thread, latency_ms=latency_ms, seconds=options.seconds
+                        )
+                    )
+                    tables.append(show(found[-1], options.top))
     keep("profile", {"profiles": found}, *tables)
 
 

@@ -64,7 +64,7 @@ def verify(
     settings = load_settings()
     published = Published(settings.audit_dir)
     keys = _trusted(public_key, settings)
-    notes = [_text(path) for path in kept]
+    notes = [_checkpoint(path) for path in kept]
     with closing(Database(settings.ledger_url)) as database:
         check_schema(database)
         note = _settled(database, published)
@@ -209,6 +209,20 @@ def _text(path: Path) -> str:
     except (OSError, UnicodeDecodeError):
         msg = f"{path} cannot be read as text; name the file as it was kept."
         raise RequestError(msg) from None
+
+
+def _checkpoint(path: Path) -> str:
+    from ledger.audit.notes import is_checkpoint  # noqa: PLC0415
+    from ledger.errors import RequestError  # noqa: PLC0415
+
+    note = _text(path)
+    if not is_checkpoint(note):
+        msg = (
+            f"{path} is no checkpoint; name a file with what `expunge audit checkpoint` printed, "
+            "its last line break included."
+        )
+        raise RequestError(msg)
+    return note
 
 
 def _progress() -> Any:  # noqa: ANN401 - a function

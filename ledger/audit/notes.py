@@ -21,7 +21,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from ledger.audit.merkle import HASH_BYTES
 
-__all__ = ["Checkpoint", "PublicKey", "Signer", "open_checkpoint", "sign_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "PublicKey",
+    "Signer",
+    "is_checkpoint",
+    "open_checkpoint",
+    "sign_checkpoint",
+]
 
 _ED25519: Final = b"\x01"
 _ID_BYTES: Final = 4
@@ -149,6 +156,15 @@ def open_checkpoint(note: str, keys: Iterable[PublicKey]) -> Checkpoint:
         msg = "None of the trusted keys signed it."
         raise ValueError(msg)
     return checkpoint
+
+
+def is_checkpoint(note: str) -> bool:
+    """Say whether a text has the form of a signed checkpoint, by whomever."""
+    try:
+        _split(note)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(note: str) -> tuple[str, Checkpoint, list[tuple[str, bytes]]]:

@@ -87,6 +87,14 @@ def test_without_a_public_key_nothing_can_be_verified(home):
     assert "no public key" in run("audit", "verify", "--public-key", "x", code=2).stderr
 
 
+@pytest.mark.parametrize("text", ["", "hello\n", "a\n\nb\n"])
+def test_a_file_that_is_no_checkpoint_is_a_wrong_file_and_no_sign_of_tampering(home, text):
+    run("seal", "--once")
+    (home / "note").write_text(text)
+    told = run("audit", "verify", "--checkpoint", str(home / "note"), code=2).stderr
+    assert "is no checkpoint; name a file with what `expunge audit checkpoint` printed" in told
+
+
 def test_a_key_is_rotated_by_one_command(home):
     run("seal", "--once")
     (old,) = lines("keys", "show")

@@ -68,7 +68,10 @@ def _is_plain(value: object) -> bool:
                 return False
         odd = [member for member in value.values() if type(member) not in _SIMPLE]
         return all(map(_is_plain, odd))
-    return kind is list and all(map(_is_plain, value))  # type: ignore[call-overload]
+    if isinstance(value, list) and kind is list:
+        odd = [member for member in value if type(member) not in _SIMPLE]
+        return all(map(_is_plain, odd))
+    return False
 
 
 def _refuse_floats(value: object) -> None:

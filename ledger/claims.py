@@ -257,7 +257,7 @@ class _Claiming:
                 of = {"account": one.account, "project": one.name, "most": limit}
                 if table is readback:
                     of["now"] = self._now
-                rows.extend(self._conn.execute(DUE[table, lane], of))
+                rows.extend(self._conn.execute(DUE[table, lane], of).all())
         rows.sort(key=lambda row: (row.urgency, row.place_in_line, row.readback_id or row.chunk_id))
         return rows[:limit]
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from ledger.crash_points import armed
 from ledger.errors import LedgerError
 from ledger.policy import draw
 from ledger.schema import FOREVER_NS, attempt, chunk, event_body, readback
@@ -162,11 +163,15 @@ def test_recording_the_same_again_changes_nothing(world):
 
 def test_a_batch_is_recorded_whole_or_not_at_all(world):
     receipt = world.submit(ids(4), chunk_size=2)
-    good, bad = world.claim_one(), world.claim_one()
-    world.sql("UPDATE request SET pending = 1, refused = 3")
+    tasks = [world.claim_one(), world.claim_one()]
     before = world.chunks(receipt.id), world.rows(attempt), len(world.rows(event_body))
-    with pytest.raises(LedgerError, match=r"nothing was half written"):
-        world.record(settled(good, Delivered()), settled(bad, Delivered()))
+
+    def breaks(place):
+        if place == "record.before_commit":
+            raise LedgerError("away")
+
+    with armed(breaks), pytest.raises(LedgerError, match="away"):
+        world.record(*(settled(task, Delivered()) for task in tasks))
     assert (world.chunks(receipt.id), world.rows(attempt), len(world.rows(event_body))) == before
 
 

@@ -45,10 +45,6 @@ def test_clerks_that_are_killed_again_and_again_lose_nothing_and_call_nothing_tw
     verdict.assert_clean()
     assert worker.process.poll() is None
     assert any(line["event"] == "clerk_lost" for line in worker.log_lines())
-    reasons = stack.rows(
-        "SELECT reason, count(*) FROM attempt WHERE outcome = 'unknown' GROUP BY 1"
-    )
-    print(reasons)
 
 
 @pytest.mark.slow

@@ -11,7 +11,14 @@ from ledger.schema import chunk, readback, request
 from ledger.states import ChunkState, Kind, RequestState, Sight
 from ledger.tampering import note_tampered
 
-__all__ = ["OrderCheck", "bury_tampered", "header_fields", "may_delete", "request_columns"]
+__all__ = [
+    "OrderCheck",
+    "bury_tampered",
+    "header_fields",
+    "header_holds",
+    "may_delete",
+    "request_columns",
+]
 
 
 # What the header MAC covers beside what the work's own row has too (id, project, account, lane).
@@ -87,6 +94,12 @@ def header_fields(row: Mapping[str, Any] | RowMapping, *, prefixed: bool = False
         lane=row[f"{mark}lane"],
         **{name: row[name] for name in _HEADER_ONLY},
     )
+
+
+def header_holds(macs: Macs, row: Row[Any]) -> bool:
+    """Say whether a row of the request table has the header that was handed in."""
+    fields = header_fields(row._mapping)  # noqa: SLF001 - SQLAlchemy's name
+    return same(row.header_mac, macs.header(fields))
 
 
 def request_columns() -> list[ColumnElement[Any]]:

@@ -16,13 +16,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, func, insert, select, update
 
 from ledger.acting import check_act
-from ledger.checks import header_fields
+from ledger.checks import header_fields, header_holds
 from ledger.clock import from_wall, wall_us
 from ledger.engine import Database
 from ledger.errors import ConflictError, KeysError, NotFoundError
 from ledger.events import EventType, append
 from ledger.keys import Keys, epoch_file, write_key
-from ledger.macs import Macs, same
+from ledger.macs import Macs
 from ledger.schema import key_epoch, request
 from ledger.upsert import insert_missing
 
@@ -183,10 +183,9 @@ def _blank(conn: Connection, macs: Macs, no: int, after: str) -> list[str]:
         .with_for_update(key_share=True)
     ).all()
     for row in rows:
-        whole = same(bytes(row.header_mac), macs.header(header_fields(row._mapping)))  # noqa: SLF001 - SQLAlchemy's name
-        bare = {**row._mapping, "idempotency_ref": None}  # noqa: SLF001 - as above
+        bare = {**row._mapping, "idempotency_ref": None}  # noqa: SLF001 - SQLAlchemy's name
         values: dict[str, Any] = {"subject_ref": None, "idempotency_ref": None, "fingerprint": ""}
-        if whole:
+        if header_holds(macs, row):
             values["header_mac"] = macs.header(header_fields(bare))
         conn.execute(update(request).where(request.c.id == row.id).values(values))
     return [row.id for row in rows]

@@ -4,8 +4,8 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
-from ledger.checks import header_fields
-from ledger.macs import Macs, same
+from ledger.checks import header_holds
+from ledger.macs import Macs
 from ledger.schema import request
 from ledger.states import RequestState
 
@@ -29,7 +29,4 @@ def are_own_keys(conn: Connection, macs: Macs) -> bool | None:
     rows = conn.execute(newest).all()
     if not rows:
         return None
-    return any(
-        same(bytes(row.header_mac), macs.header(header_fields(row._mapping)))  # noqa: SLF001 - SQLAlchemy's name
-        for row in rows
-    )
+    return any(header_holds(macs, row) for row in rows)

@@ -13,14 +13,14 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select, update
 
-from ledger.checks import header_fields
+from ledger.checks import header_holds
 from ledger.clock import to_wall, wall_us
 from ledger.closing import chain_is_whole
 from ledger.engine import Database
 from ledger.header import make_header
 from ledger.intake import Intake
 from ledger.items import list_root
-from ledger.macs import Macs, same
+from ledger.macs import Macs
 from ledger.model import Order
 from ledger.schema import chunk, event, event_body, request
 from ledger.states import Kind, Lane
@@ -155,8 +155,7 @@ def _ended(conn: Connection, ended: int, after: str, projects: list[str] | None)
 
 
 def _is_whole(conn: Connection, macs: Macs, row: Row[Any]) -> bool:
-    header = macs.header(header_fields(row._mapping))  # noqa: SLF001 - SQLAlchemy's name
-    return same(bytes(row.header_mac), header) and chain_is_whole(conn, macs, row.id)
+    return header_holds(macs, row) and chain_is_whole(conn, macs, row.id)
 
 
 def _order(

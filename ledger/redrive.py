@@ -13,13 +13,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, func, select, update
 
 from ledger.acting import check_act, lock_request
-from ledger.checks import header_fields
+from ledger.checks import header_holds
 from ledger.clock import wall_us
 from ledger.dead import CHUNKS_AT_ONCE, is_being_redriven, is_dead_letter, of_request
 from ledger.engine import Database
 from ledger.errors import ConflictError, TamperedError
 from ledger.events import EventType, append
-from ledger.macs import Macs, same
+from ledger.macs import Macs
 from ledger.reads import forget
 from ledger.redrive_chunks import Pace, is_whole, make_due
 from ledger.schema import FOREVER_NS, chunk, event, event_body, request
@@ -197,8 +197,7 @@ def _refuse(row: Row[Any], found: _Found, redrive_days: float) -> None:
 
 
 def _fault(macs: Macs, row: Row[Any], found: _Found) -> str | None:
-    header = macs.header(header_fields(row._mapping))  # noqa: SLF001 - SQLAlchemy's name
-    if not same(row.header_mac, header):
+    if not header_holds(macs, row):
         return "header"
     return None if found.some_whole else "chunk"
 

@@ -16,13 +16,13 @@ from typing import Any, Final
 from sqlalchemy import Connection, Row, delete, func, or_, select, tuple_, update
 
 from ledger.acting import lock_request
-from ledger.checks import header_fields
+from ledger.checks import header_fields, header_holds
 from ledger.clock import wall_us
 from ledger.closing import chain_is_whole
 from ledger.crash_points import reached
 from ledger.engine import Database
 from ledger.events import EventType, append
-from ledger.macs import Macs, same
+from ledger.macs import Macs
 from ledger.reads import forget
 from ledger.schema import attempt, chunk, readback, request
 from ledger.states import ChunkState
@@ -178,8 +178,7 @@ def _begin(conn: Connection, macs: Macs, request_id: str, *, whole: bool) -> Non
     row = lock_request(conn, request_id)
     if row.finished_at is None or row.scrub is not None:
         return  # redriven since, or somebody else began
-    fields = header_fields(row._mapping)  # noqa: SLF001 - SQLAlchemy's name
-    whole = whole and same(bytes(row.header_mac), macs.header(fields))
+    whole = whole and header_holds(macs, row)
     bare = {**row._mapping, "subject": None, "salt": b""}  # noqa: SLF001 - SQLAlchemy's name
     values: dict[str, Any] = {
         "scrub": "begun",

@@ -8,12 +8,12 @@ from pathlib import Path
 from sqlalchemy import Connection, select
 
 from ledger.audit.faults import Kind, Verdict
-from ledger.checks import header_fields
+from ledger.checks import header_holds
 from ledger.closing import chain_is_whole
 from ledger.engine import Database
 from ledger.errors import KeysError
 from ledger.keys import Keys
-from ledger.macs import Macs, same
+from ledger.macs import Macs
 from ledger.schema import request
 from ledger.states import RequestState
 
@@ -67,8 +67,7 @@ def _look(conn: Connection, macs: Macs, after: str) -> list[tuple[str, str | Non
     )
     found: list[tuple[str, str | None]] = []
     for row in conn.execute(query).all():
-        header = macs.header(header_fields(row._mapping))  # noqa: SLF001 - SQLAlchemy's name
-        if not same(bytes(row.header_mac), header):
+        if not header_holds(macs, row):
             found.append((row.id, "header MAC"))
         elif row.salt and not chain_is_whole(conn, macs, row.id):
             found.append((row.id, "closing MAC"))

@@ -251,7 +251,11 @@ class Settings(BaseSettings):
         "Unset: they say that it is not known",
     )
     processes: int | None = Field(
-        default=None, ge=1, le=256, description="Processes that call MemOS. Unset: one a core"
+        default=None,
+        ge=1,
+        le=256,
+        description="Processes that call MemOS. Unset: one a core, or one for every two from 300 "
+        "calls/s on",
     )
     in_flight: int | None = Field(
         default=None,

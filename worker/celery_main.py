@@ -18,6 +18,7 @@ from ledger.settings import load_settings
 from worker.app import make_app
 from worker.busy import Busy
 from worker.folder import Folder
+from worker.process import processes
 from worker.stop import StopFlag
 
 __all__ = ["main"]
@@ -48,7 +49,7 @@ def main() -> None:
             "--quiet",
             "worker",
             "--pool=prefork",
-            f"--concurrency={settings.processes or os.cpu_count() or 1}",
+            f"--concurrency={processes(settings, cores=os.cpu_count() or 1)}",
             "--without-gossip",
             "--without-mingle",
             "--without-heartbeat",

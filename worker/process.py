@@ -22,7 +22,7 @@ from worker.drain import Drain
 from worker.stop import StopFlag
 from worker.watching import Watch
 
-__all__ = ["Process", "in_flight", "open_ledger"]
+__all__ = ["Process", "in_flight", "open_ledger", "processes"]
 
 _LEAST_IN_FLIGHT: Final = 64
 _MOST_IN_FLIGHT: Final = 1_024
@@ -54,6 +54,22 @@ def in_flight(settings: Settings) -> int:
         return settings.in_flight
     rates = sum(account.rate_per_second for account in settings.accounts.values())
     return max(_LEAST_IN_FLIGHT, min(_MOST_IN_FLIGHT, math.ceil(rates)))
+
+
+def has_clerk(settings: Settings) -> bool:
+    """Say whether processes that drain have a clerk each (`worker.clerk`)."""
+    rates = sum(account.rate_per_second for account in settings.accounts.values())
+    return rates >= CLERK_FROM_PER_S
+
+
+def processes(settings: Settings, *, cores: int) -> int:
+    """Give how many processes drain.
+
+    Unset: one a core. One for every two where each has a clerk, which needs a core of its own.
+    """
+    if settings.processes is not None:
+        return settings.processes
+    return max(1, cores // 2) if has_clerk(settings) else cores
 
 
 class Process:
@@ -139,8 +155,7 @@ class Process:
             return await drain.run(budget_s=budget_s)
 
     def _open_books(self) -> Books:
-        rates = sum(account.rate_per_second for account in self._settings.accounts.values())
-        if rates < CLERK_FROM_PER_S:
+        if not has_clerk(self._settings):
             return self.ledger
         return Clerk(self._settings, self.ledger, lines=self._threads)
 

@@ -16,7 +16,7 @@ from ledger.sweep import Swept
 from ledger.tasks import Claim
 from worker import punctual
 from worker.busy import Busy
-from worker.process import in_flight
+from worker.process import in_flight, processes
 from worker.punctual import Punctual
 from worker.steward import ALONE_S, SILENT_S, Vigil
 from worker.stop import StopFlag
@@ -277,3 +277,12 @@ def test_calls_in_flight_follow_the_sum_of_all_accounts(tmp_path):
     )
 
     assert in_flight(settings) == 250
+
+
+@pytest.mark.parametrize(
+    ("rate", "set_to", "cores", "number"),
+    [(50, None, 4, 4), (300, None, 4, 2), (300, None, 3, 1), (300, None, 1, 1), (5_000, 3, 2, 3)],
+)
+def test_processes_that_have_a_clerk_each_are_half_as_many(tmp_path, rate, set_to, cores, number):
+    settings = Settings(home=tmp_path, rate_per_second=rate, processes=set_to)
+    assert processes(settings, cores=cores) == number

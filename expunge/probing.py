@@ -108,7 +108,7 @@ async def _send(ledger: Ledger, client: MemosClient, call: Call, booked: Probe) 
     made_up_ns = LATE_NS
     margin_ns = _MOVING_NS
 
-    def leaves() -> None:
+    async def leaves() -> None:
         # Blocks, as nothing else is on this loop: the next free slot is moved, then it departs.
         nonlocal made_up_ns, margin_ns
         while (late_ns := booked.late_by_ns(time.monotonic_ns())) > made_up_ns:

@@ -356,7 +356,6 @@ class Ledger:
         capacity: int,
         lead_s: float,
         lease_s: float,
-        owed: Mapping[str, int] | None = None,
     ) -> Claim:
         """Take due work with slots and record the intent (`ledger.claims`); times in seconds."""
         return claim(
@@ -366,7 +365,6 @@ class Ledger:
             capacity=capacity,
             lead_ns=int(lead_s * _NS),
             lease_ns=int(lease_s * _NS),
-            owed=owed or {},
         )
 
     def halts(self) -> dict[str, int]:

@@ -19,7 +19,7 @@ from memos_api.transport import build_transport, connect_trouble
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from memos_api.dialects import Dialect
@@ -137,7 +137,9 @@ class MemosClient:
         if transport is not None:
             await transport.aclose()
 
-    async def send(self, call: Call, *, leaves: Callable[[], None] | None = None) -> Reply:
+    async def send(
+        self, call: Call, *, leaves: Callable[[], Awaitable[None]] | None = None
+    ) -> Reply:
         """Send *call* once, and tell what came of it.
 
         Nothing that the network or the server does raises: it becomes an outcome. Nothing is ever
@@ -145,9 +147,10 @@ class MemosClient:
 
         Args:
             call: Encoded before.
-            leaves: Called when the call has its connection and departs, which is later than now
-                when one has to be made first; not called when it never gets one. It may raise
-                KeptBackError to keep the call from departing (outcome *not applied*, `kept_back`).
+            leaves: Awaited when the call has its connection, which is later than now when one has
+                to be made first; not when it never gets one. The call departs when it returns. It
+                may raise KeptBackError to keep the call from departing (outcome *not applied*,
+                `kept_back`).
 
         Raises:
             RuntimeError: The client is not open.

@@ -16,7 +16,7 @@ import aiohttp
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 __all__ = [
     "CURRENT",
@@ -50,8 +50,8 @@ class Departure:
 
     __slots__ = ("_leaves", "connections", "made", "stage")
 
-    def __init__(self, leaves: Callable[[], None] | None = None) -> None:
-        """Start with nothing seen; *leaves* is called when the call has its connection."""
+    def __init__(self, leaves: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Start with nothing seen; *leaves* is awaited when the call has its connection."""
         self.stage = Stage.UNSEEN
         self.connections = 0
         self.made: asyncio.Protocol | None = None
@@ -68,7 +68,7 @@ class Departure:
         if transport is not None:
             transport.abort()
 
-    def take_connection(self, stage: Stage) -> None:
+    async def take_connection(self, stage: Stage) -> None:
         """Note the one connection this call may have.
 
         Raises:
@@ -77,13 +77,13 @@ class Departure:
         self.connections += 1
         if self.connections > 1:
             raise ResendRefusedError
-        self.reach(stage)
+        await self.reach(stage)
 
-    def reach(self, stage: Stage) -> None:
+    async def reach(self, stage: Stage) -> None:
         """Note how far the call came."""
         self.stage = stage
         if stage is Stage.CONNECTED and self._leaves is not None:
-            self._leaves()
+            await self._leaves()
 
 
 CURRENT: ContextVar[Departure] = ContextVar("memos_api_departure")
@@ -104,7 +104,7 @@ async def _on_connecting(
     departure: Departure,
     _params: Any,  # noqa: ANN401  # aiohttp's signature
 ) -> None:
-    departure.take_connection(Stage.CONNECTING)
+    await departure.take_connection(Stage.CONNECTING)
 
 
 async def _on_connected(
@@ -112,11 +112,11 @@ async def _on_connected(
     departure: Departure,
     _params: Any,  # noqa: ANN401  # aiohttp's signature
 ) -> None:
-    departure.reach(Stage.CONNECTED)
+    await departure.reach(Stage.CONNECTED)
 
 
 async def _on_reused(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature
-    departure.take_connection(Stage.CONNECTED)
+    await departure.take_connection(Stage.CONNECTED)
 
 
 def trace_departures() -> aiohttp.TraceConfig:

@@ -46,7 +46,6 @@ class Books(Protocol):
         capacity: int,
         lead_s: float,
         lease_s: float,
-        owed: Mapping[str, int] | None = None,
     ) -> Claim:
         """Take due work with its slots."""
 

@@ -7,6 +7,7 @@ and when it may depart, so any number of drains may run at once, on any number o
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, TypeVar
@@ -18,14 +19,14 @@ from ledger.advance import FEW_CHUNKS
 from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
-from memos_api import MemosClient
+from memos_api import KeptBackError, MemosClient
 from worker.appetite import Appetite
 from worker.clerk import Books
 from worker.clients import prepare
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
 from worker.outbox import Outbox
-from worker.punctual import TOO_LATE_NS, Punctual
+from worker.punctual import PAYING_NS, Punctual
 from worker.stop import StopFlag
 from worker.watching import Watch
 
@@ -45,6 +46,8 @@ _LEAST_LEAD_S: Final = 0.008
 _MOST_LEAD_S: Final = 0.5
 _FIRST_CLAIM_S: Final = 0.1
 _LEDGER_AGAIN_S: Final = 0.25
+# Slots are booked less than a second ahead: what is later cannot be made up for.
+_MOST_DEBT_NS: Final = 1_000_000_000
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
 _log = structlog.get_logger()
@@ -97,6 +100,7 @@ class Drain:
         self._appetite = Appetite(in_flight)
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
+        self._paying: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watch = watch
         self._halts = Halts()
         # Calls that wait for their slot: while there are some, stops are looked for.
@@ -135,7 +139,6 @@ class Drain:
             for one in watching:
                 one.cancel()
             await writing
-            await self._pay()
         return left
 
     @property
@@ -152,8 +155,6 @@ class Drain:
 
     async def _claim(self, capacity: int) -> Claim | None:
         lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
-        owed = self._punctual.take_owed()
-        confirmed = False
         try:
             claim = await self._in_thread(
                 lambda: self._ledger.claim(
@@ -161,10 +162,8 @@ class Drain:
                     capacity=capacity,
                     lead_s=lead_s,
                     lease_s=self._lease_s,
-                    owed=owed,
                 )
             )
-            confirmed = True
         except DiskError:
             raise  # this process must end; what is under way comes back when its lease lapses
         except SchemaError as error:
@@ -176,9 +175,6 @@ class Drain:
             # Nothing departs that the ledger did not confirm.
             _log.warning("claim_failed", error=error, cause=error.cause)
             return None
-        finally:
-            if not confirmed:
-                self._owe_again(owed)
         # From the moment that slots are counted from, not from the wait for the thread.
         took_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
         self._claim_took_s += (took_s - self._claim_took_s) / 4
@@ -186,20 +182,6 @@ class Drain:
         self._appetite.claimed(filled=len(claim.tasks) >= capacity)
         self._watch.claimed(claim)
         return claim
-
-    def _owe_again(self, owed: Mapping[str, int]) -> None:
-        for account, ns in owed.items():
-            self._punctual.owe(account, ns)
-
-    async def _pay(self) -> None:
-        """Move the next slots of accounts whose last calls departed late, at the end."""
-        for account, ns in self._punctual.take_owed().items():
-            try:
-                await self._in_thread(
-                    lambda name=account, by_ns=ns: self._ledger.postpone(name, by_ns=by_ns)  # type: ignore[misc]
-                )
-            except LedgerError as error:
-                _log.warning("postpone_failed", error=error, cause=error.cause)
 
     def _start(self, claim: Claim) -> None:
         now = time.monotonic_ns()
@@ -253,7 +235,7 @@ class Drain:
                 await asyncio.sleep(wait_ns / 1e9)
             finally:
                 self._waiting -= 1
-        missed = time.monotonic_ns() - slot_ns > TOO_LATE_NS
+        missed = self._punctual.is_missed(task.account, slot_ns)
         if in_time:
             self._appetite.came(missed=missed)
         reason = self._reason_to_stay(task, claim) or ("slot_missed" if missed else None)
@@ -263,9 +245,7 @@ class Drain:
         reached("call.before_send")
         reply = await client.send(
             call,
-            leaves=lambda: self._punctual.departed(
-                task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns
-            ),
+            leaves=lambda: self._pay(task, claim, slot_ns=slot_ns),
         )
         reached("call.after_answer")
         settled = judge(
@@ -278,6 +258,33 @@ class Drain:
         self._halts.note(settled)
         self._watch.called(settled)
         self._outbox.put(settled)
+
+    async def _pay(self, task: Task, claim: Claim, *, slot_ns: int) -> None:
+        """Make up for lateness before the call departs, which has its connection by now.
+
+        Raises:
+            KeptBackError: It must not depart.
+        """
+        late = {"claimed_ns": claim.mono_ns, "slot_ns": slot_ns}
+        if self._punctual.debt_ns(task.account, **late) <= 0:
+            return
+        margin_ns = PAYING_NS
+        # One after the other: what one moves counts for all that were claimed with it.
+        async with self._paying[task.account]:
+            while (debt := self._punctual.debt_ns(task.account, **late)) > 0:
+                if debt > _MOST_DEBT_NS or self._reason_to_stay(task, claim):
+                    raise KeptBackError
+                by_ns, at_ns = debt + margin_ns, time.monotonic_ns()
+                # On a busy ledger it takes longer than thought, and more is owed then.
+                margin_ns *= 2
+                try:
+                    await self._in_thread(
+                        lambda by_ns=by_ns: self._ledger.postpone(task.account, by_ns=by_ns)  # type: ignore[misc]
+                    )
+                except LedgerError as error:
+                    _log.warning("postpone_failed", error=error, cause=error.cause)
+                    raise KeptBackError from None
+                self._punctual.moved(task.account, at_ns=at_ns, by_ns=by_ns)
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""

@@ -57,7 +57,7 @@ def test_a_call_that_is_kept_back_at_its_departure_sends_not_a_byte():
         received.append(exchange)
         await exchange.send(answer())
 
-    def leaves():
+    async def leaves():
         raise KeptBackError
 
     async def run():

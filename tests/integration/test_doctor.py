@@ -259,8 +259,8 @@ def test_many_doctors_at_once_stay_below_the_rate(home, memos, monkeypatch):
 
     class Timed(MemosClient):
         async def send(self, call, *, leaves=None):
-            def leaves_now():
-                leaves()
+            async def leaves_now():
+                await leaves()
                 departures.append(time.monotonic())
 
             return await super().send(call, leaves=leaves_now)
@@ -310,8 +310,8 @@ def test_a_call_whose_connection_took_its_time_departs_once_the_next_slot_is_mov
         async def send(self, call, *, leaves=None):
             await asyncio.sleep(0.1)
 
-            def leaves_now():
-                leaves()
+            async def leaves_now():
+                await leaves()
                 query = text("SELECT next_slot_ns FROM account")
                 at_departure.append(database.read(lambda conn: conn.execute(query).scalar_one()))
 

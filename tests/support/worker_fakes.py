@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,7 @@ from ledger.errors import LedgerError
 from ledger.slots import book, interval_ns, most_at_once
 from ledger.states import Kind
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
-from memos_api import CLOUD, Answer, Call, Listing, Outcome, Reply, Sight
+from memos_api import CLOUD, Answer, Call, KeptBackError, Listing, Outcome, Reply, Sight
 from worker.drain import Drain
 from worker.stop import StopFlag
 from worker.watching import Watch
@@ -68,7 +68,7 @@ class FakeLedger:
     Attributes:
         recorded: All settlements, in order.
         done: Ids that need no further call.
-        postponed: What was owed, as (account, nanoseconds).
+        postponed: By how much slots were moved, as (account, nanoseconds).
         claim_faults: So many of the next claims fail.
         record_faults: So many of the next records fail.
         postpone_faults: So many of the next moves of a slot fail.
@@ -109,14 +109,11 @@ class FakeLedger:
         capacity: int,
         lead_s: float,
         lease_s: float,
-        owed: Mapping[str, int] | None = None,
     ) -> Claim:
         """Claim as `ledger.claims` does."""
         if self.claim_faults:
             self.claim_faults -= 1
             raise LedgerError
-        for account, by_ns in (owed or {}).items():
-            self.postpone(account, by_ns=by_ns)
         now = time.monotonic_ns() + _OFFSET_NS
         self._promote(now)
         self._claims += 1
@@ -147,7 +144,11 @@ class FakeLedger:
         self._leased |= {task.ids[0] for task in tasks}
         tasks.sort(key=lambda task: task.slot_ns)
         return Claim(
-            tasks=tuple(tasks), now_ns=now, mono_ns=now - _OFFSET_NS, wake_ns=self._wake(now)
+            tasks=tuple(tasks),
+            now_ns=now,
+            mono_ns=now - _OFFSET_NS,
+            wake_ns=self._wake(now),
+            intervals={name: interval_ns(rate) for name, rate in self._rates.items()},
         )
 
     def record(self, settlements: Sequence[Settlement]) -> list[str]:
@@ -222,10 +223,13 @@ class FakeClient:
         self.under_way = 0
         self.most_under_way = 0
 
-    async def send(self, call: Call, *, leaves: Callable[[], None]) -> Reply:
+    async def send(self, call: Call, *, leaves: Callable[[], Awaitable[None]]) -> Reply:
         """Answer as `memos_api.MemosClient` does."""
         name = call.body.decode().split('"')[3]
-        leaves()
+        try:
+            await leaves()
+        except KeptBackError:
+            return reply(Outcome.NOT_APPLIED, reason="kept_back")
         self.departures.append((time.monotonic(), name))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

@@ -30,6 +30,7 @@ from ledger.postpone import postpone
 from ledger.probes import Probe, ProbeRefused, book_probe, may_probe, record_probe
 from ledger.purge_rate import count_purges
 from ledger.readback import ReadbackPolicy
+from ledger.rebooking import rebook
 from ledger.record import record
 from ledger.redrive import redrive
 from ledger.redrive_chunks import Pace
@@ -370,6 +371,10 @@ class Ledger:
     def halts(self) -> dict[str, int]:
         """Tell since when claims are halted, by account and project (`ledger.stops`)."""
         return self._database.read(halts)
+
+    def rebook(self, account: str, *, lead_s: float) -> int | None:
+        """Give another slot to a call that missed its own (`ledger.rebooking`), in nanoseconds."""
+        return rebook(self._database, account, lead_ns=int(lead_s * 1_000_000_000))
 
     def postpone(self, account: str, *, by_ns: int) -> None:
         """Move an account's next slot, after a call that departed late (`ledger.postpone`)."""

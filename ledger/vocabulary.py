@@ -28,7 +28,7 @@ EVENTS: Final = frozenset(
         "order_tampered",
         "part_ended",
         "part_killed",
-        "postpone_failed",
+        "rebook_failed",
         "record_failed",
         "request_finished",
         "schema_fits",

@@ -57,8 +57,8 @@ class Books(Protocol):
     ) -> Ended | None:
         """Take a request to its next state."""
 
-    def postpone(self, account: str, *, by_ns: int) -> None:
-        """Move an account's next free slot."""
+    def rebook(self, account: str, *, lead_s: float) -> int | None:
+        """Give another slot to a call that missed its own."""
 
     def halts(self) -> dict[str, int]:
         """Say when what was stopped."""
@@ -131,13 +131,14 @@ class Clerk:
         )
         return ended
 
-    def postpone(self, account: str, *, by_ns: int) -> None:
-        """Move an account's next free slot (`Ledger.postpone`).
+    def rebook(self, account: str, *, lead_s: float) -> int | None:
+        """Give another slot to a call that missed its own (`Ledger.rebook`).
 
         Raises:
-            LedgerError: As there, or the process was lost.
+            LedgerError: As there, or the process was lost: the slot is lost as well then.
         """
-        self._ask("postpone", account=account, by_ns=by_ns)
+        slot_ns: int | None = self._ask("rebook", account=account, lead_s=lead_s)
+        return slot_ns
 
     def halts(self) -> dict[str, int]:
         """Say when what was stopped; asked of this process's own ledger, beside everything else."""

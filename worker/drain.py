@@ -7,7 +7,6 @@ and when it may depart, so any number of drains may run at once, on any number o
 import asyncio
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, TypeVar
@@ -26,7 +25,7 @@ from worker.clients import prepare
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
 from worker.outbox import Outbox
-from worker.punctual import PAYING_NS, Punctual
+from worker.punctual import Punctual
 from worker.stop import StopFlag
 from worker.watching import Watch
 
@@ -46,8 +45,6 @@ _LEAST_LEAD_S: Final = 0.008
 _MOST_LEAD_S: Final = 0.5
 _FIRST_CLAIM_S: Final = 0.1
 _LEDGER_AGAIN_S: Final = 0.25
-# Slots are booked less than a second ahead: what is later cannot be made up for.
-_MOST_DEBT_NS: Final = 1_000_000_000
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
 _log = structlog.get_logger()
@@ -100,7 +97,6 @@ class Drain:
         self._appetite = Appetite(in_flight)
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
-        self._paying: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watch = watch
         self._halts = Halts()
         # Calls that wait for their slot: while there are some, stops are looked for.
@@ -154,13 +150,12 @@ class Drain:
         return room if room >= max(1, min(bound, self._in_flight) // 4) else 0
 
     async def _claim(self, capacity: int) -> Claim | None:
-        lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
         try:
             claim = await self._in_thread(
                 lambda: self._ledger.claim(
                     worker=self._worker,
                     capacity=capacity,
-                    lead_s=lead_s,
+                    lead_s=self._lead_s,
                     lease_s=self._lease_s,
                 )
             )
@@ -182,6 +177,10 @@ class Drain:
         self._appetite.claimed(filled=len(claim.tasks) >= capacity)
         self._watch.claimed(claim)
         return claim
+
+    @property
+    def _lead_s(self) -> float:
+        return min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
 
     def _start(self, claim: Claim) -> None:
         now = time.monotonic_ns()
@@ -235,7 +234,7 @@ class Drain:
                 await asyncio.sleep(wait_ns / 1e9)
             finally:
                 self._waiting -= 1
-        missed = self._punctual.is_missed(task.account, slot_ns)
+        missed = self._punctual.is_over(task.account, slot_ns)
         if in_time:
             self._appetite.came(missed=missed)
         reason = self._reason_to_stay(task, claim) or ("slot_missed" if missed else None)
@@ -245,7 +244,7 @@ class Drain:
         reached("call.before_send")
         reply = await client.send(
             call,
-            leaves=lambda: self._pay(task, claim, slot_ns=slot_ns),
+            leaves=lambda: self._be_in_time(task, claim, slot_ns),
         )
         reached("call.after_answer")
         settled = judge(
@@ -259,32 +258,29 @@ class Drain:
         self._watch.called(settled)
         self._outbox.put(settled)
 
-    async def _pay(self, task: Task, claim: Claim, *, slot_ns: int) -> None:
-        """Make up for lateness before the call departs, which has its connection by now.
+    async def _be_in_time(self, task: Task, claim: Claim, slot_ns: int) -> None:
+        """See to it that a call, which has its connection by now, departs at a slot.
+
+        Making the connection may have taken longer than its own slot lasts. Giving up would close
+        the connection again, and the next call would have to make one, too.
 
         Raises:
             KeptBackError: It must not depart.
         """
-        late = {"claimed_ns": claim.mono_ns, "slot_ns": slot_ns}
-        if self._punctual.debt_ns(task.account, **late) <= 0:
-            return
-        margin_ns = PAYING_NS
-        # One after the other: what one moves counts for all that were claimed with it.
-        async with self._paying[task.account]:
-            while (debt := self._punctual.debt_ns(task.account, **late)) > 0:
-                if debt > _MOST_DEBT_NS or self._reason_to_stay(task, claim):
-                    raise KeptBackError
-                by_ns, at_ns = debt + margin_ns, time.monotonic_ns()
-                # On a busy ledger it takes longer than thought, and more is owed then.
-                margin_ns *= 2
-                try:
-                    await self._in_thread(
-                        lambda by_ns=by_ns: self._ledger.postpone(task.account, by_ns=by_ns)  # type: ignore[misc]
-                    )
-                except LedgerError as error:
-                    _log.warning("postpone_failed", error=error, cause=error.cause)
-                    raise KeptBackError from None
-                self._punctual.moved(task.account, at_ns=at_ns, by_ns=by_ns)
+        while self._punctual.is_over(task.account, slot_ns):
+            try:
+                slot = await self._in_thread(
+                    lambda: self._ledger.rebook(task.account, lead_s=self._lead_s)
+                )
+            except LedgerError as error:
+                _log.warning("rebook_failed", error=error, cause=error.cause)
+                raise KeptBackError from None
+            if slot is None:
+                raise KeptBackError
+            slot_ns = self._punctual.here(slot)
+            await asyncio.sleep(max(0, slot_ns - time.monotonic_ns()) / 1e9)
+            if self._reason_to_stay(task, claim):
+                raise KeptBackError
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""

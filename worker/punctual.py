@@ -2,9 +2,7 @@
 
 The limit holds because the call that comes one full limit after another one departs a second later.
 A call that departs late, with the next ones on time, would break that. Little lateness is within
-the slack of `ledger.slots`. Beyond that a call gives its slot up; or, where slots are rare or a
-connection had to be made, the account's next free slot is moved *before* the call departs, so that
-nothing is owed by a process that is killed or stopped in the next moment.
+the slack of `ledger.slots`; with more, a call does not depart at its slot any more.
 """
 
 import time
@@ -14,12 +12,8 @@ from typing import Final
 from ledger.slots import late_ns
 from ledger.tasks import Claim
 
-__all__ = ["PAYING_NS", "Punctual"]
+__all__ = ["Punctual"]
 
-# A call that has come no farther by then gives its slot up and is claimed again.
-TOO_LATE_NS: Final = 20_000_000
-# What moving a slot takes of the ledger's time, about; the call is as much later then.
-PAYING_NS: Final = 10_000_000
 _REMEMBERED_NS: Final = 2_000_000_000
 
 
@@ -30,15 +24,15 @@ class Punctual:
         """Start with nothing known."""
         self._offsets: deque[tuple[int, int]] = deque()
         self._offset = 0
-        self._moves: dict[str, deque[tuple[int, int]]] = {}
-        self._intervals: dict[str, int] = {}
+        self._allowed: dict[str, int] = {}
 
     def learn(self, claim: Claim) -> None:
         """Compare clocks: the answer took a while, so the least difference of late is the best.
 
-        Notes on the way how far apart each account's slots are.
+        Notes on the way how late the calls of each account may be.
         """
-        self._intervals.update(claim.intervals)
+        for account, interval in claim.intervals.items():
+            self._allowed[account] = late_ns(interval)
         while self._offsets and self._offsets[0][0] < claim.mono_ns - _REMEMBERED_NS:
             self._offsets.popleft()
         self._offsets.append((claim.mono_ns, claim.mono_ns - claim.now_ns))
@@ -48,50 +42,11 @@ class Punctual:
         """Turn a slot of a claim that was learnt into this process's time."""
         return slot_ns + self._offset
 
-    def is_missed(self, account: str, slot_ns: int) -> bool:
-        """Say whether a slot is over: the call has come too late, and no use is made of it.
+    def is_over(self, account: str, slot_ns: int) -> bool:
+        """Say whether a call may not depart at its slot any more.
 
         Args:
-            account: Whose slot it is.
+            account: Whose slot it is; of a claim that was learnt.
             slot_ns: The slot, as `here` gave it.
         """
-        late = time.monotonic_ns() - slot_ns
-        if late <= self._allowed(account):
-            return False
-        # Making up for it costs what it is late, and a while; giving the slot up costs the slot.
-        return late > TOO_LATE_NS or self._intervals[account] < late + PAYING_NS
-
-    def debt_ns(self, account: str, *, claimed_ns: int, slot_ns: int) -> int:
-        """Give by how much the account's next free slot has to move before a call departs now.
-
-        Args:
-            account: Whose slot it is.
-            claimed_ns: When it was claimed. What was moved since then moves the call that comes a
-                full limit after this one, too, and counts.
-            slot_ns: The slot, as `here` gave it.
-
-        Returns:
-            Nanoseconds; 0 or less when it may depart.
-        """
-        debt = time.monotonic_ns() - slot_ns - self._allowed(account)
-        for at, ns in reversed(self._moves.get(account, ())):
-            if at <= claimed_ns or debt <= 0:
-                break
-            debt -= ns
-        return debt
-
-    def moved(self, account: str, *, at_ns: int, by_ns: int) -> None:
-        """Note that the ledger moved an account's next free slot.
-
-        Args:
-            account: Whose.
-            at_ns: A moment before that was asked for: what was claimed since then may come after.
-            by_ns: By how much.
-        """
-        moves = self._moves.setdefault(account, deque())
-        while moves and moves[0][0] < at_ns - _REMEMBERED_NS:
-            moves.popleft()
-        moves.append((at_ns, by_ns))
-
-    def _allowed(self, account: str) -> int:
-        return late_ns(self._intervals[account])
+        return time.monotonic_ns() - slot_ns > self._allowed[account]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from itertools import pairwise
 
 import pytest
 from sqlalchemy import text
@@ -15,6 +16,7 @@ from structlog.testing import capture_logs
 from ledger import Keys, ReadbackPolicy, upgrade
 from ledger.errors import LedgerError, SchemaError
 from ledger.settings import Settings
+from ledger.slots import interval_ns
 from ledger.states import Result
 from ledger.tasks import Delivered
 from tests.support.ledger_world import make_order, settled
@@ -91,12 +93,13 @@ def test_its_claims_are_of_the_clock_of_whoever_asks(ledger, clerk):
     assert before < mono_ns < time.monotonic_ns()
 
 
-def test_slots_are_moved_and_stops_are_told(ledger, clerk):
+def test_slots_are_given_anew_and_stops_are_told(ledger, clerk):
     submit(ledger)
-    claim(clerk)
-    clerk.postpone("default", by_ns=3_600 * 10**9)
-    submit(ledger)
-    assert clerk.claim(**CLAIM).tasks == ()
+    tasks = claim(clerk)
+    slots = [clerk.rebook("default", lead_s=0.0) for _ in range(3)]
+    assert all(
+        late - early >= interval_ns(400) for early, late in pairwise([tasks[-1].slot_ns, *slots])
+    )
     assert clerk.halts() == ledger.halts()
 
 

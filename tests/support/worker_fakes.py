@@ -68,10 +68,10 @@ class FakeLedger:
     Attributes:
         recorded: All settlements, in order.
         done: Ids that need no further call.
-        postponed: By how much slots were moved, as (account, nanoseconds).
+        rebooked: How many slots were given to calls that missed theirs.
         claim_faults: So many of the next claims fail.
         record_faults: So many of the next records fail.
-        postpone_faults: So many of the next moves of a slot fail.
+        rebook_faults: So many of the next of them fail.
         late_ns: How late claimed slots are when the drain gets them.
         batches: Sizes of what was recorded together.
     """
@@ -91,10 +91,10 @@ class FakeLedger:
         self.recorded: list[Settlement] = []
         self.batches: list[int] = []
         self.done: set[str] = set()
-        self.postponed: list[tuple[str, int]] = []
+        self.rebooked = 0
         self.claim_faults = 0
         self.record_faults = 0
-        self.postpone_faults = 0
+        self.rebook_faults = 0
         self.late_ns = 0
 
     @property
@@ -181,13 +181,21 @@ class FakeLedger:
         """Nobody else stops anything."""
         return {}
 
-    def postpone(self, account: str, *, by_ns: int) -> None:
-        """Move the account's next slot."""
-        if self.postpone_faults:
-            self.postpone_faults -= 1
+    def rebook(self, account: str, *, lead_s: float) -> int | None:
+        """Give another slot."""
+        if self.rebook_faults:
+            self.rebook_faults -= 1
             raise LedgerError
-        self.postponed.append((account, by_ns))
-        self._next_slot_ns[account] += by_ns
+        self.rebooked += 1
+        booking = book(
+            next_slot_ns=self._next_slot_ns[account],
+            now_ns=time.monotonic_ns() + _OFFSET_NS,
+            lead_ns=int(lead_s * 1e9),
+            interval=interval_ns(self._rates[account]),
+            wanted=1,
+        )
+        self._next_slot_ns[account] = booking.next_slot_ns
+        return booking.slots[0] if booking.slots else None
 
     def _promote(self, now: int) -> None:
         ripe = [one for one in self._later if one[0] <= now]

@@ -12,7 +12,7 @@ import httpx
 
 from memos_api.calls import Call, delete_call, list_call, read_call
 from memos_api.cloud import CLOUD
-from memos_api.departure import CURRENT, Departure, KeptBackError, ResendRefusedError
+from memos_api.departure import CURRENT, Departure, ResendRefusedError
 from memos_api.outcomes import Answer, Outcome
 from memos_api.readback import Listing, Sight
 from memos_api.transport import build_transport, connect_trouble
@@ -147,10 +147,10 @@ class MemosClient:
 
         Args:
             call: Encoded before.
-            leaves: Awaited when the call has its connection, which is later than now when one has
-                to be made first; not when it never gets one. The call departs when it returns. It
-                may raise KeptBackError to keep the call from departing (outcome *not applied*,
-                `kept_back`).
+            leaves: Awaited when the call has its connection and is about to be written to it, which
+                is later than now when one has to be made first; not when it never gets one. The
+                call departs when it returns. It may raise KeptBackError to keep the call from
+                departing (outcome *not applied*, `kept_back`).
 
         Raises:
             RuntimeError: The client is not open.
@@ -162,7 +162,7 @@ class MemosClient:
             answer = _local(Outcome.REFUSED, "id_not_addressable")
             return Reply(answer=answer, sight=Sight.UNKNOWN, seconds=0.0)
         started = time.monotonic()
-        departure = Departure(leaves)
+        departure = Departure(leaves, has_body=bool(call.body))
         token = CURRENT.set(departure)
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -171,13 +171,14 @@ class MemosClient:
             failure = _failed(departure, "deadline")
         except _BodyTooLargeError:
             failure = _local(Outcome.UNKNOWN, "body_over_cap")
-        except KeptBackError:
-            departure.drop_connection()
-            failure = _local(Outcome.NOT_APPLIED, "kept_back")
         except ResendRefusedError:
             failure = _local(Outcome.UNKNOWN, "resend_refused")
         except Exception as error:  # noqa: BLE001  # an intent is on record: it gets an outcome
-            failure = _failed(departure, "no_answer", error)
+            if departure.kept_back:
+                departure.drop_connection()
+                failure = _local(Outcome.NOT_APPLIED, "kept_back")
+            else:
+                failure = _failed(departure, "no_answer", error)
         else:
             found = self.dialect.understand(call, http_status=status, headers=headers, body=body)
             return Reply(

@@ -46,16 +46,26 @@ class KeptBackError(Exception):
 
 
 class Departure:
-    """One call on its way; filled in by the trace signals of the transport."""
+    """One call on its way; filled in by the trace signals of the transport.
 
-    __slots__ = ("_leaves", "connections", "made", "stage")
+    Args:
+        leaves: Awaited in the last moment before the first byte goes to the socket.
+        has_body: The first byte goes with the body's; before Python 3.12 aiohttp writes that in a
+            task of its own, a turn of the loop after the call has its connection.
+    """
 
-    def __init__(self, leaves: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Start with nothing seen; *leaves* is awaited when the call has its connection."""
+    __slots__ = ("_has_body", "_leaves", "connections", "kept_back", "made", "stage")
+
+    def __init__(
+        self, leaves: Callable[[], Awaitable[None]] | None = None, *, has_body: bool = False
+    ) -> None:
+        """Start with nothing seen."""
         self.stage = Stage.UNSEEN
         self.connections = 0
         self.made: asyncio.Protocol | None = None
+        self.kept_back = False
         self._leaves = leaves
+        self._has_body = has_body
 
     @property
     def surely_not_sent(self) -> bool:
@@ -82,8 +92,23 @@ class Departure:
     async def reach(self, stage: Stage) -> None:
         """Note how far the call came."""
         self.stage = stage
-        if stage is Stage.CONNECTED and self._leaves is not None:
-            await self._leaves()
+        if stage is Stage.CONNECTED and not self._has_body:
+            await self._leave()
+
+    async def write_body(self) -> None:
+        """Note that the body, or a part of it, is about to be written."""
+        if self._has_body:
+            await self._leave()
+
+    async def _leave(self) -> None:
+        leaves, self._leaves = self._leaves, None
+        if leaves is None:
+            return
+        try:
+            await leaves()
+        except KeptBackError:
+            self.kept_back = True
+            raise
 
 
 CURRENT: ContextVar[Departure] = ContextVar("memos_api_departure")
@@ -119,6 +144,10 @@ async def _on_reused(_session: aiohttp.ClientSession, departure: Departure, _par
     await departure.take_connection(Stage.CONNECTED)
 
 
+async def _on_body(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature
+    await departure.write_body()
+
+
 def trace_departures() -> aiohttp.TraceConfig:
     """Build the trace that keeps `CURRENT` up to date."""
     trace: Any = aiohttp.TraceConfig(trace_config_ctx_factory=_context)  # type: ignore[arg-type]  # any callable does
@@ -126,5 +155,6 @@ def trace_departures() -> aiohttp.TraceConfig:
     trace.on_connection_create_start.append(_on_connecting)
     trace.on_connection_create_end.append(_on_connected)
     trace.on_connection_reuseconn.append(_on_reused)
+    trace.on_request_chunk_sent.append(_on_body)  # called before it is
     config: aiohttp.TraceConfig = trace
     return config

@@ -6,7 +6,7 @@ the rate is then lower, never higher.
 
 Why 0.995 of the limit: L + 1 calls spaced by 1 / (0.995 L) span 1.005 s, so one call may come 5 ms
 later than the others before some window of one second holds L + 1 of them. Of these 5 ms a
-departure may use 3 (`LATE_NS`); the rest is for the way to the server. 20 ms would be too many.
+departure may use 4 (`LATE_NS`); the rest is for the way to the server. 20 ms would be too many.
 
 Beyond 500 calls a second it is 0.975, and 20 ms: a process that makes thousands of calls a second
 falls that much behind again and again, and the rate of such an account is seldom the bound.
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 PACE: Final = 0.995
-LATE_NS: Final = 3_000_000
+LATE_NS: Final = 4_000_000
 _FAST: Final = 500.0
 _FAST_PACE: Final = 0.975
 _FAST_LATE_NS: Final = 20_000_000

@@ -185,14 +185,14 @@ class MemosClient:
                 answer=found.answer,
                 listing=found.listing,
                 sight=found.sight,
-                seconds=time.monotonic() - started,
+                seconds=time.monotonic() - (departure.left_s or started),
             )
         finally:
             CURRENT.reset(token)
         return Reply(
             answer=failure,
             sight=Sight.UNKNOWN if call.kind == "read" else None,
-            seconds=time.monotonic() - started,
+            seconds=time.monotonic() - (departure.left_s or started),
         )
 
     async def _exchange(

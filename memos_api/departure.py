@@ -8,6 +8,7 @@ not left. Should a later version stop signalling, every failure becomes *unknown
 
 from __future__ import annotations
 
+import time
 from contextvars import ContextVar
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,7 @@ class Departure:
             task of its own, a turn of the loop after the call has its connection.
     """
 
-    __slots__ = ("_has_body", "_leaves", "connections", "kept_back", "made", "stage")
+    __slots__ = ("_has_body", "_leaves", "connections", "kept_back", "left_s", "made", "stage")
 
     def __init__(
         self, leaves: Callable[[], Awaitable[None]] | None = None, *, has_body: bool = False
@@ -64,6 +65,7 @@ class Departure:
         self.connections = 0
         self.made: asyncio.Protocol | None = None
         self.kept_back = False
+        self.left_s: float | None = None
         self._leaves = leaves
         self._has_body = has_body
 
@@ -109,6 +111,7 @@ class Departure:
         except KeptBackError:
             self.kept_back = True
             raise
+        self.left_s = time.monotonic()
 
 
 CURRENT: ContextVar[Departure] = ContextVar("memos_api_departure")

@@ -44,6 +44,8 @@ _LEAST_LEAD_S: Final = 0.008
 # With what a claim books and what is booked ahead it stays below a second (`ledger.slots`).
 _MOST_LEAD_S: Final = 0.5
 _FIRST_CLAIM_S: Final = 0.1
+# A call wakes up this long before its slot, to have its connection by then.
+_EARLY_NS: Final = 5_000_000
 _LEDGER_AGAIN_S: Final = 0.25
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
@@ -227,13 +229,11 @@ class Drain:
         client = self._clients[task.project]
         call = prepare(task, client.dialect)
         slot_ns = self._punctual.here(task.slot_ns)
-        wait_ns = slot_ns - time.monotonic_ns()
-        if wait_ns > 0:
-            self._waiting += 1
-            try:
-                await asyncio.sleep(wait_ns / 1e9)
-            finally:
-                self._waiting -= 1
+        self._waiting += 1
+        try:
+            await _until(slot_ns - _EARLY_NS)
+        finally:
+            self._waiting -= 1
         missed = self._punctual.is_over(task.account, slot_ns)
         if in_time:
             self._appetite.came(missed=missed)
@@ -244,7 +244,7 @@ class Drain:
         reached("call.before_send")
         reply = await client.send(
             call,
-            leaves=lambda: self._be_in_time(task, claim, slot_ns),
+            leaves=lambda: self._depart(task, claim, slot_ns),
         )
         reached("call.after_answer")
         settled = judge(
@@ -258,16 +258,21 @@ class Drain:
         self._watch.called(settled)
         self._outbox.put(settled)
 
-    async def _be_in_time(self, task: Task, claim: Claim, slot_ns: int) -> None:
-        """See to it that a call, which has its connection by now, departs at a slot.
+    async def _depart(self, task: Task, claim: Claim, slot_ns: int) -> None:
+        """Wait for a call's slot, with its connection in its hand.
 
-        Making the connection may have taken longer than its own slot lasts. Giving up would close
-        the connection again, and the next call would have to make one, too.
+        Making the connection may have taken longer than the slot lasts. Giving up would close it
+        again, and the next call would have to make one, too; so it gets another slot.
 
         Raises:
             KeptBackError: It must not depart.
         """
-        while self._punctual.is_over(task.account, slot_ns):
+        while True:
+            await _until(slot_ns)
+            if self._reason_to_stay(task, claim):
+                raise KeptBackError
+            if not self._punctual.is_over(task.account, slot_ns):
+                return
             try:
                 slot = await self._in_thread(
                     lambda: self._ledger.rebook(task.account, lead_s=self._lead_s)
@@ -278,9 +283,6 @@ class Drain:
             if slot is None:
                 raise KeptBackError
             slot_ns = self._punctual.here(slot)
-            await asyncio.sleep(max(0, slot_ns - time.monotonic_ns()) / 1e9)
-            if self._reason_to_stay(task, claim):
-                raise KeptBackError
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""
@@ -348,6 +350,12 @@ class Drain:
                     # Claims fail too then; what was claimed departs within a third of a second.
                     _log.warning("look_failed", error=error, cause=error.cause)
             await asyncio.sleep(LOOK_S)
+
+
+async def _until(moment_ns: int) -> None:
+    wait_ns = moment_ns - time.monotonic_ns()
+    if wait_ns > 0:
+        await asyncio.sleep(wait_ns / 1e9)
 
 
 def _nothing_soon(claim: Claim) -> bool:

@@ -227,13 +227,14 @@ class Drain:
             self._outbox.put(_without_key(task))
             return
         client = self._clients[task.project]
-        call = prepare(task, client.dialect)
         slot_ns = self._punctual.here(task.slot_ns)
         self._waiting += 1
         try:
             await _until(slot_ns - _EARLY_NS)
         finally:
             self._waiting -= 1
+        # Not before: all calls of a claim at once would hold up those whose slots are now.
+        call = prepare(task, client.dialect)
         missed = self._punctual.is_over(task.account, slot_ns)
         if in_time:
             self._appetite.came(missed=missed)

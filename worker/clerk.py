@@ -57,6 +57,9 @@ class Books(Protocol):
     ) -> Ended | None:
         """Take a request to its next state."""
 
+    def postpone(self, account: str, *, by_ns: int) -> None:
+        """Move an account's next free slot."""
+
     def rebook(self, account: str, *, lead_s: float) -> int | None:
         """Give another slot to a call that missed its own."""
 
@@ -130,6 +133,14 @@ class Clerk:
             "advance", request_id=request_id, policy=policy, most_chunks=most_chunks
         )
         return ended
+
+    def postpone(self, account: str, *, by_ns: int) -> None:
+        """Move an account's next free slot (`Ledger.postpone`).
+
+        Raises:
+            LedgerError: As there, or the process was lost.
+        """
+        self._ask("postpone", account=account, by_ns=by_ns)
 
     def rebook(self, account: str, *, lead_s: float) -> int | None:
         """Give another slot to a call that missed its own (`Ledger.rebook`).

@@ -7,6 +7,7 @@ and when it may depart, so any number of drains may run at once, on any number o
 import asyncio
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, TypeVar
@@ -25,7 +26,7 @@ from worker.clients import prepare
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
 from worker.outbox import Outbox
-from worker.punctual import Punctual
+from worker.punctual import TOO_LATE_NS, Punctual
 from worker.stop import StopFlag
 from worker.watching import Watch
 
@@ -46,6 +47,10 @@ _MOST_LEAD_S: Final = 0.5
 _FIRST_CLAIM_S: Final = 0.1
 # A call wakes up this long before its slot, to have its connection by then.
 _EARLY_NS: Final = 5_000_000
+# What moving an account's next slot takes, about; the call is as much later then.
+_MOVING_NS: Final = 5_000_000
+# Slots are given out 0.7 s ahead at most, so up to this the one a full limit later is still free.
+_MOST_DEBT_NS: Final = 200_000_000
 _LEDGER_AGAIN_S: Final = 0.25
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
@@ -99,6 +104,7 @@ class Drain:
         self._appetite = Appetite(in_flight)
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
+        self._moving: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watch = watch
         self._halts = Halts()
         # Calls that wait for their slot: while there are some, stops are looked for.
@@ -235,7 +241,7 @@ class Drain:
             self._waiting -= 1
         # Not before: all calls of a claim at once would hold up those whose slots are now.
         call = prepare(task, client.dialect)
-        missed = self._punctual.is_over(task.account, slot_ns)
+        missed = time.monotonic_ns() - slot_ns > TOO_LATE_NS
         if in_time:
             self._appetite.came(missed=missed)
         reason = self._reason_to_stay(task, claim) or ("slot_missed" if missed else None)
@@ -260,30 +266,43 @@ class Drain:
         self._outbox.put(settled)
 
     async def _depart(self, task: Task, claim: Claim, slot_ns: int) -> None:
-        """Wait for a call's slot, with its connection in its hand.
-
-        Making the connection may have taken longer than the slot lasts. Giving up would close it
-        again, and the next call would have to make one, too; so it gets another slot.
+        """Wait for a call's slot, with its connection in its hand, and make up for lateness.
 
         Raises:
             KeptBackError: It must not depart.
         """
+        account, claimed_ns, margin_ns = task.account, claim.mono_ns, _MOVING_NS
         while True:
             await _until(slot_ns)
             if self._reason_to_stay(task, claim):
                 raise KeptBackError
-            if not self._punctual.is_over(task.account, slot_ns):
+            if self._punctual.debt_ns(account, claimed_ns=claimed_ns, slot_ns=slot_ns) <= 0:
                 return
-            try:
-                slot = await self._in_thread(
-                    lambda: self._ledger.rebook(task.account, lead_s=self._lead_s)
-                )
-            except LedgerError as error:
-                _log.warning("rebook_failed", error=error, cause=error.cause)
-                raise KeptBackError from None
-            if slot is None:
-                raise KeptBackError
-            slot_ns = self._punctual.here(slot)
+            # One after the other: what one moves counts for all that were claimed with it.
+            async with self._moving[account]:
+                debt = self._punctual.debt_ns(account, claimed_ns=claimed_ns, slot_ns=slot_ns)
+                at_ns = time.monotonic_ns()
+                try:
+                    if debt > _MOST_DEBT_NS:
+                        slot_ns = self._punctual.here(await self._rebook(account))
+                        claimed_ns = at_ns
+                    elif debt > 0:
+                        await self._move(account, debt + margin_ns)
+                        self._punctual.moved(account, at_ns=at_ns, by_ns=debt + margin_ns)
+                        # On a busy ledger it takes longer than thought, and more is owed then.
+                        margin_ns *= 2
+                except LedgerError as error:
+                    _log.warning("slot_not_moved", error=error, cause=error.cause)
+                    raise KeptBackError from None
+
+    async def _move(self, account: str, by_ns: int) -> None:
+        await self._in_thread(lambda: self._ledger.postpone(account, by_ns=by_ns))
+
+    async def _rebook(self, account: str) -> int:
+        slot = await self._in_thread(lambda: self._ledger.rebook(account, lead_s=self._lead_s))
+        if slot is None:
+            raise KeptBackError
+        return slot
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""

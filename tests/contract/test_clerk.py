@@ -100,6 +100,8 @@ def test_slots_are_given_anew_and_stops_are_told(ledger, clerk):
     assert all(
         late - early >= interval_ns(400) for early, late in pairwise([tasks[-1].slot_ns, *slots])
     )
+    clerk.postpone("default", by_ns=3_600 * 10**9)
+    assert clerk.rebook("default", lead_s=0.0) is None
     assert clerk.halts() == ledger.halts()
 
 

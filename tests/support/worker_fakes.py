@@ -71,7 +71,8 @@ class FakeLedger:
         rebooked: How many slots were given to calls that missed theirs.
         claim_faults: So many of the next claims fail.
         record_faults: So many of the next records fail.
-        rebook_faults: So many of the next of them fail.
+        postponed: By how much slots were moved, as (account, nanoseconds).
+        postpone_faults: So many of the next moves fail.
         late_ns: How late claimed slots are when the drain gets them.
         batches: Sizes of what was recorded together.
     """
@@ -92,9 +93,10 @@ class FakeLedger:
         self.batches: list[int] = []
         self.done: set[str] = set()
         self.rebooked = 0
+        self.postponed: list[tuple[str, int]] = []
         self.claim_faults = 0
         self.record_faults = 0
-        self.rebook_faults = 0
+        self.postpone_faults = 0
         self.late_ns = 0
 
     @property
@@ -181,11 +183,16 @@ class FakeLedger:
         """Nobody else stops anything."""
         return {}
 
+    def postpone(self, account: str, *, by_ns: int) -> None:
+        """Move the account's next slot."""
+        if self.postpone_faults:
+            self.postpone_faults -= 1
+            raise LedgerError
+        self.postponed.append((account, by_ns))
+        self._next_slot_ns[account] += by_ns
+
     def rebook(self, account: str, *, lead_s: float) -> int | None:
         """Give another slot."""
-        if self.rebook_faults:
-            self.rebook_faults -= 1
-            raise LedgerError
         self.rebooked += 1
         booking = book(
             next_slot_ns=self._next_slot_ns[account],

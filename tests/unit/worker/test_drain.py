@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from itertools import pairwise
 
 import pytest
 
@@ -123,20 +122,24 @@ def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met():
     assert len(ledger.done) == 5
 
 
-def test_a_call_that_is_late_with_its_connection_gets_another_slot_and_departs_at_it():
+@pytest.mark.parametrize(("takes_s", "rebooked"), [(0.04, False), (0.35, True)])
+def test_a_call_that_is_late_with_its_connection_has_that_made_up_for_before_it_departs(
+    takes_s, rebooked
+):
     class Connecting(FakeClient):
         async def send(self, call, *, leaves):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(takes_s)
             return await super().send(call, leaves=leaves)
 
-    ledger, client = one_account(20, rate=200), Connecting()
+    ledger, client = one_account(12, rate=40), Connecting()
 
     run(make_drain(ledger, {ONE: client}))
 
-    assert ledger.rebooked >= 20
-    assert len(ledger.done) == len(client.departures) == 20
-    gaps = [late - early for early, late in pairwise(at for at, _ in sorted(client.departures))]
-    assert min(gaps) >= 1 / 200 - 0.003
+    assert bool(ledger.rebooked) is rebooked
+    assert ledger.postponed or rebooked
+    # What one moved counts for those that were claimed with it.
+    assert len(ledger.postponed) < 12
+    assert len(ledger.done) == len(client.departures) == 12
 
 
 def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_loop_stalls():
@@ -322,17 +325,17 @@ def test_a_project_without_a_key_is_stopped_and_its_work_waits():
     assert all(settled.move == Retry(delay_s=0.0, burn=False) for settled in ledger.recorded)
 
 
-def test_a_call_that_the_ledger_gives_no_other_slot_does_not_depart_late():
+def test_a_call_whose_ledger_does_not_move_the_slot_does_not_depart_late():
     class Connecting(FakeClient):
         async def send(self, call, *, leaves):
             await asyncio.sleep(0.02)
             return await super().send(call, leaves=leaves)
 
     ledger, client = one_account(1, rate=10), Connecting()
-    ledger.rebook_faults = 1
+    ledger.postpone_faults = 1
 
     run(make_drain(ledger, {ONE: client}))
 
     assert len(client.departures) == 1
     assert [settled.reason for settled in ledger.recorded] == ["kept_back", "why"]
-    assert ledger.rebooked == 1
+    assert len(ledger.postponed) == 1

@@ -5,11 +5,13 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from ledger.projects import Account
 from ledger.settings import Settings
-from ledger.slots import interval_ns
+from ledger.slots import LATE_NS, interval_ns
 from ledger.sweep import Swept
 from ledger.tasks import Claim
 from worker import punctual
@@ -62,12 +64,67 @@ def test_an_old_difference_of_the_clocks_is_forgotten():
     assert one.here(10_100 * MS) == 3_100 * MS + 5
 
 
-@pytest.mark.parametrize(("rate", "allowed"), [(0.5, 4), (50, 4), (500, 4), (600, 20), (5_000, 20)])
-def test_a_slot_is_over_once_a_later_departure_could_make_one_too_many(clock, rate, allowed):
+def a_sense_of_time(**rates):
     one = Punctual()
-    one.learn(claim(0, 0, a=interval_ns(rate)))
-    assert not one.is_over("a", clock.ns - allowed * MS)
-    assert one.is_over("a", clock.ns - allowed * MS - 1)
+    one.learn(claim(0, 0, **{name: interval_ns(rate) for name, rate in rates.items()}))
+    return one
+
+
+@pytest.mark.parametrize(("rate", "allowed"), [(0.5, 4), (50, 4), (500, 4), (600, 20), (5_000, 20)])
+def test_what_is_within_the_slack_is_not_owed(clock, rate, allowed):
+    one = a_sense_of_time(a=rate)
+    slot_ns = clock.ns - allowed * MS
+    assert one.debt_ns("a", claimed_ns=0, slot_ns=slot_ns) == 0
+    assert one.debt_ns("a", claimed_ns=0, slot_ns=slot_ns - 7) == 7
+
+
+def test_what_was_moved_since_a_call_was_claimed_counts_for_it(clock):
+    one = a_sense_of_time(a=10, b=10)
+    late = {"claimed_ns": 900 * MS, "slot_ns": clock.ns - LATE_NS - 8 * MS}
+    assert one.debt_ns("a", **late) == 8 * MS
+    one.moved("a", at_ns=clock.ns, by_ns=6 * MS)
+    assert one.debt_ns("a", **late) == 2 * MS
+    assert one.debt_ns("b", **late) == 8 * MS
+    one.moved("a", at_ns=clock.ns, by_ns=6 * MS)
+    assert one.debt_ns("a", **late) <= 0
+
+
+def test_what_was_moved_before_a_call_was_claimed_does_not_count_for_it(clock):
+    one = a_sense_of_time(a=10)
+    one.moved("a", at_ns=clock.ns, by_ns=8 * MS)
+    clock.ns += 300 * MS
+    late = {"claimed_ns": clock.ns - MS, "slot_ns": clock.ns - LATE_NS - 3 * MS}
+    assert one.debt_ns("a", **late) == 3 * MS
+
+
+@given(
+    st.integers(1, 900),
+    st.lists(st.tuples(st.integers(0, 899), st.integers(0, 60_000)), max_size=12),
+)
+def test_slots_moved_before_a_late_call_departs_keep_a_full_limit_a_second_apart(limit, stalls):
+    """A model of one drain: a call is late, and what it owes moves all later bookings first."""
+    interval = interval_ns(limit)
+    late_us = dict(stalls)
+    departures = []
+    shift = 0
+
+    clock = Clock()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(punctual, "time", clock)
+        one = a_sense_of_time(a=limit)
+        for number in range(2 * limit):
+            # Booked right after the call before it departed, which is sooner than a second before.
+            slot = number * interval + shift
+            booked = clock.ns
+            clock.ns = max(clock.ns, slot + late_us.get(number, 0) * 1_000)
+            if (debt := one.debt_ns("a", claimed_ns=booked, slot_ns=slot)) > 0:
+                one.moved("a", at_ns=clock.ns, by_ns=debt)
+                shift += debt
+            assert one.debt_ns("a", claimed_ns=booked - 1, slot_ns=slot) <= 0
+            departures.append(clock.ns)
+
+    for first, last in zip(departures, departures[limit:], strict=False):
+        assert last - first >= 1_000 * MS
 
 
 # -- the stop flag and the busy lock --------------------------------------------------------------

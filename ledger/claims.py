@@ -7,7 +7,7 @@ account's row is locked, chunks are taken with SKIP LOCKED, and each carries a f
 
 import secrets
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Connection, Row, Table, bindparam, update
@@ -33,6 +33,7 @@ from ledger.in_line import (
 from ledger.lanes import pick
 from ledger.macs import Macs
 from ledger.migrate import require_schema
+from ledger.postpone import postpone
 from ledger.schema import account, chunk, project, readback
 from ledger.slots import AHEAD_NS, book, most_at_once
 from ledger.states import Lane
@@ -62,6 +63,7 @@ def claim(
     capacity: int,
     lead_ns: int,
     lease_ns: int,
+    owed: Mapping[str, int],
 ) -> Claim:
     """Take due work of every account, as much as its slots carry.
 
@@ -72,6 +74,8 @@ def claim(
         capacity: Most calls that this worker can take on, 1 or more.
         lead_ns: Time from here to a departure; earlier slots would be missed.
         lease_ns: How long the work is this worker's; longer than the call's deadline.
+        owed: Nanoseconds by account by which its next free slot moves before: earlier calls of this
+            worker departed late (`ledger.postpone`).
 
     Raises:
         SchemaError: The ledger was migrated to another release's tables; nothing was claimed.
@@ -80,7 +84,7 @@ def claim(
     claimed = database.write(
         lambda conn: _Claiming(
             conn, database, macs, worker=worker, lead_ns=lead_ns, lease_ns=lease_ns
-        ).run(capacity)
+        ).run(capacity, owed)
     )
     reached("claim.after_commit")
     return claimed
@@ -111,10 +115,14 @@ class _Claiming:
         self._tampered: list[tuple[Row[Any], str]] = []
         self._wakes: list[int] = []
 
-    def run(self, capacity: int) -> Claim:
+    def run(self, capacity: int, owed: Mapping[str, int]) -> Claim:
         # In the same transaction: not one claim after somebody migrated the ledger.
         require_schema(self._conn)
         accounts = self._lock_accounts()
+        if owed:
+            for name, by_ns in owed.items():
+                postpone(self._conn, name, by_ns=by_ns)
+            accounts = self._lock_accounts()
         # After the accounts: whoever waits for one must not hold what others wait for under it.
         self._promote()
         for row in accounts:
@@ -130,7 +138,6 @@ class _Claiming:
             mono_ns=self._mono,
             wake_ns=None if wake is None else max(0, wake - self._now),
             tampered=tuple(sorted({row.request_id for row, _ in self._tampered})),
-            intervals={row.name: row.interval_ns for row in accounts},
         )
 
     def _promote(self) -> None:

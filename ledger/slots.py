@@ -6,10 +6,7 @@ the rate is then lower, never higher.
 
 Why 0.995 of the limit: L + 1 calls spaced by 1 / (0.995 L) span 1.005 s, so one call may come 5 ms
 later than the others before some window of one second holds L + 1 of them. Of these 5 ms a
-departure may use 4 (`LATE_NS`); the rest is for the way to the server. 20 ms would be too many.
-
-Beyond 500 calls a second it is 0.975, and 20 ms: a process that makes thousands of calls a second
-falls that much behind again and again, and the rate of such an account is seldom the bound.
+departure may use 3 (`LATE_NS`); the rest is for the way to the server. 20 ms would be too many.
 """
 
 import math
@@ -24,15 +21,11 @@ __all__ = [
     "Booking",
     "book",
     "interval_ns",
-    "late_ns",
     "most_at_once",
 ]
 
 PACE: Final = 0.995
-LATE_NS: Final = 4_000_000
-_FAST: Final = 500.0
-_FAST_PACE: Final = 0.975
-_FAST_LATE_NS: Final = 20_000_000
+LATE_NS: Final = 3_000_000
 HORIZON_NS: Final = 1_000_000_000
 # Nobody claims before the next free slot is this near. However many workers there are, no more
 # than this and one claim is booked ahead, and a pause does not reach what is.
@@ -49,18 +42,8 @@ class Booking:
 
 
 def interval_ns(rate_per_second: float) -> int:
-    """Nanoseconds between two slots at a limit of `rate_per_second` calls; never more for more."""
-    pace = PACE * min(rate_per_second, _FAST)
-    return math.ceil(1_000_000_000 / max(pace, _FAST_PACE * rate_per_second))
-
-
-def late_ns(interval: int) -> int:
-    """Give how late a call may depart at slots so far apart; no window has too many then.
-
-    Args:
-        interval: As `interval_ns` gives it.
-    """
-    return LATE_NS if interval >= interval_ns(_FAST) else _FAST_LATE_NS
+    """Nanoseconds between two slots at a limit of `rate_per_second` calls."""
+    return math.ceil(1_000_000_000 / (PACE * rate_per_second))
 
 
 def most_at_once(interval: int) -> int:

@@ -30,7 +30,6 @@ from ledger.postpone import postpone
 from ledger.probes import Probe, ProbeRefused, book_probe, may_probe, record_probe
 from ledger.purge_rate import count_purges
 from ledger.readback import ReadbackPolicy
-from ledger.rebooking import rebook
 from ledger.record import record
 from ledger.redrive import redrive
 from ledger.redrive_chunks import Pace
@@ -357,6 +356,7 @@ class Ledger:
         capacity: int,
         lead_s: float,
         lease_s: float,
+        owed: Mapping[str, int] | None = None,
     ) -> Claim:
         """Take due work with slots and record the intent (`ledger.claims`); times in seconds."""
         return claim(
@@ -366,15 +366,12 @@ class Ledger:
             capacity=capacity,
             lead_ns=int(lead_s * _NS),
             lease_ns=int(lease_s * _NS),
+            owed=owed or {},
         )
 
     def halts(self) -> dict[str, int]:
         """Tell since when claims are halted, by account and project (`ledger.stops`)."""
         return self._database.read(halts)
-
-    def rebook(self, account: str, *, lead_s: float) -> int | None:
-        """Give another slot to a call that missed its own (`ledger.rebooking`), in nanoseconds."""
-        return rebook(self._database, account, lead_ns=int(lead_s * 1_000_000_000))
 
     def postpone(self, account: str, *, by_ns: int) -> None:
         """Move an account's next slot, after a call that departed late (`ledger.postpone`)."""

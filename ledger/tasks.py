@@ -1,7 +1,6 @@
 """What a claim hands to a worker, and what the worker hands back. Plain frozen values."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from ledger.states import Kind, Sight
@@ -91,7 +90,6 @@ class Claim:
         wake_ns: Nanoseconds from now until a further claim may bring something; None when nothing
             is known to be waiting.
         tampered: Ids of requests of which something is not what was ordered; they are stopped.
-        intervals: Nanoseconds between two slots, by account.
     """
 
     tasks: tuple[Task, ...]
@@ -99,7 +97,6 @@ class Claim:
     mono_ns: int
     wake_ns: int | None
     tampered: tuple[str, ...] = ()
-    intervals: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

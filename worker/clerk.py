@@ -46,6 +46,7 @@ class Books(Protocol):
         capacity: int,
         lead_s: float,
         lease_s: float,
+        owed: Mapping[str, int] | None = None,
     ) -> Claim:
         """Take due work with its slots."""
 
@@ -59,9 +60,6 @@ class Books(Protocol):
 
     def postpone(self, account: str, *, by_ns: int) -> None:
         """Move an account's next free slot."""
-
-    def rebook(self, account: str, *, lead_s: float) -> int | None:
-        """Give another slot to a call that missed its own."""
 
     def halts(self) -> dict[str, int]:
         """Say when what was stopped."""
@@ -141,15 +139,6 @@ class Clerk:
             LedgerError: As there, or the process was lost.
         """
         self._ask("postpone", account=account, by_ns=by_ns)
-
-    def rebook(self, account: str, *, lead_s: float) -> int | None:
-        """Give another slot to a call that missed its own (`Ledger.rebook`).
-
-        Raises:
-            LedgerError: As there, or the process was lost: the slot is lost as well then.
-        """
-        slot_ns: int | None = self._ask("rebook", account=account, lead_s=lead_s)
-        return slot_ns
 
     def halts(self) -> dict[str, int]:
         """Say when what was stopped; asked of this process's own ledger, beside everything else."""

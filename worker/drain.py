@@ -7,7 +7,6 @@ and when it may depart, so any number of drains may run at once, on any number o
 import asyncio
 import random
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Final, TypeVar
@@ -47,10 +46,6 @@ _MOST_LEAD_S: Final = 0.5
 _FIRST_CLAIM_S: Final = 0.1
 # A call wakes up this long before its slot, to have its connection by then.
 _EARLY_NS: Final = 5_000_000
-# What moving an account's next slot takes, about; the call is as much later then.
-_MOVING_NS: Final = 5_000_000
-# Slots are given out 0.7 s ahead at most, so up to this the one a full limit later is still free.
-_MOST_DEBT_NS: Final = 200_000_000
 _LEDGER_AGAIN_S: Final = 0.25
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
@@ -104,7 +99,6 @@ class Drain:
         self._appetite = Appetite(in_flight)
         self._outbox = Outbox(self._record)
         self._calls: set[asyncio.Task[None]] = set()
-        self._moving: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._watch = watch
         self._halts = Halts()
         # Calls that wait for their slot: while there are some, stops are looked for.
@@ -143,6 +137,7 @@ class Drain:
             for one in watching:
                 one.cancel()
             await writing
+            await self._pay()
         return left
 
     @property
@@ -158,15 +153,20 @@ class Drain:
         return room if room >= max(1, min(bound, self._in_flight) // 4) else 0
 
     async def _claim(self, capacity: int) -> Claim | None:
+        lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
+        owed = self._punctual.take_owed()
+        confirmed = False
         try:
             claim = await self._in_thread(
                 lambda: self._ledger.claim(
                     worker=self._worker,
                     capacity=capacity,
-                    lead_s=self._lead_s,
+                    lead_s=lead_s,
                     lease_s=self._lease_s,
+                    owed=owed,
                 )
             )
+            confirmed = True
         except DiskError:
             raise  # this process must end; what is under way comes back when its lease lapses
         except SchemaError as error:
@@ -178,6 +178,9 @@ class Drain:
             # Nothing departs that the ledger did not confirm.
             _log.warning("claim_failed", error=error, cause=error.cause)
             return None
+        finally:
+            if not confirmed:
+                self._owe_again(owed)
         # From the moment that slots are counted from, not from the wait for the thread.
         took_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
         self._claim_took_s += (took_s - self._claim_took_s) / 4
@@ -186,9 +189,19 @@ class Drain:
         self._watch.claimed(claim)
         return claim
 
-    @property
-    def _lead_s(self) -> float:
-        return min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
+    def _owe_again(self, owed: Mapping[str, int]) -> None:
+        for account, ns in owed.items():
+            self._punctual.owe(account, ns)
+
+    async def _pay(self) -> None:
+        """Move the next slots of accounts whose last calls departed late, at the end."""
+        for account, ns in self._punctual.take_owed().items():
+            try:
+                await self._in_thread(
+                    lambda name=account, by_ns=ns: self._ledger.postpone(name, by_ns=by_ns)  # type: ignore[misc]
+                )
+            except LedgerError as error:
+                _log.warning("postpone_failed", error=error, cause=error.cause)
 
     def _start(self, claim: Claim) -> None:
         now = time.monotonic_ns()
@@ -266,43 +279,15 @@ class Drain:
         self._outbox.put(settled)
 
     async def _depart(self, task: Task, claim: Claim, slot_ns: int) -> None:
-        """Wait for a call's slot, with its connection in its hand, and make up for lateness.
+        """Wait for a call's slot, with its connection in its hand, and note how late it is.
 
         Raises:
             KeptBackError: It must not depart.
         """
-        account, claimed_ns, margin_ns = task.account, claim.mono_ns, _MOVING_NS
-        while True:
-            await _until(slot_ns)
-            if self._reason_to_stay(task, claim):
-                raise KeptBackError
-            if self._punctual.debt_ns(account, claimed_ns=claimed_ns, slot_ns=slot_ns) <= 0:
-                return
-            # One after the other: what one moves counts for all that were claimed with it.
-            async with self._moving[account]:
-                debt = self._punctual.debt_ns(account, claimed_ns=claimed_ns, slot_ns=slot_ns)
-                at_ns = time.monotonic_ns()
-                try:
-                    if debt > _MOST_DEBT_NS:
-                        slot_ns = self._punctual.here(await self._rebook(account))
-                        claimed_ns = at_ns
-                    elif debt > 0:
-                        await self._move(account, debt + margin_ns)
-                        self._punctual.moved(account, at_ns=at_ns, by_ns=debt + margin_ns)
-                        # On a busy ledger it takes longer than thought, and more is owed then.
-                        margin_ns *= 2
-                except LedgerError as error:
-                    _log.warning("slot_not_moved", error=error, cause=error.cause)
-                    raise KeptBackError from None
-
-    async def _move(self, account: str, by_ns: int) -> None:
-        await self._in_thread(lambda: self._ledger.postpone(account, by_ns=by_ns))
-
-    async def _rebook(self, account: str) -> int:
-        slot = await self._in_thread(lambda: self._ledger.rebook(account, lead_s=self._lead_s))
-        if slot is None:
+        await _until(slot_ns)
+        if self._reason_to_stay(task, claim) is not None:
             raise KeptBackError
-        return slot
+        self._punctual.departed(task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns)
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""

@@ -1,23 +1,23 @@
 """Keeps departures on the account's grid of slots, although clocks, loops and networks are late.
 
 The limit holds because the call that comes one full limit after another one departs a second later.
-A call that departs late, with the next ones on time, would break that. Little lateness is within
-the slack of `ledger.slots`. What it is late beyond that is made up for *before* it departs, by
-moving the account's next free slot, so that nothing is owed by whoever is killed or stopped then.
+A call that departs late, with the next ones on time, would break that: what it was late must be
+made up for within the second, by moving the account's next free slot. Little lateness is within
+the slack of `ledger.slots`; much of it is not sent at all.
 """
 
 import time
 from collections import deque
 from typing import Final
 
-from ledger.slots import late_ns
+from ledger.slots import LATE_NS
 from ledger.tasks import Claim
 
 __all__ = ["TOO_LATE_NS", "Punctual"]
 
-# A call that wakes up later than this gives its slot up and is claimed again.
+# A call that has come no farther by then gives its slot up and is claimed again.
 TOO_LATE_NS: Final = 20_000_000
-
+_MOST_OWED_NS: Final = 1_000_000_000
 _REMEMBERED_NS: Final = 2_000_000_000
 
 
@@ -28,16 +28,11 @@ class Punctual:
         """Start with nothing known."""
         self._offsets: deque[tuple[int, int]] = deque()
         self._offset = 0
-        self._allowed: dict[str, int] = {}
         self._moves: dict[str, deque[tuple[int, int]]] = {}
+        self._owed: dict[str, int] = {}
 
     def learn(self, claim: Claim) -> None:
-        """Compare clocks: the answer took a while, so the least difference of late is the best.
-
-        Notes on the way how late the calls of each account may be.
-        """
-        for account, interval in claim.intervals.items():
-            self._allowed[account] = late_ns(interval)
+        """Compare clocks: the answer took a while, so the least difference of late is the best."""
         while self._offsets and self._offsets[0][0] < claim.mono_ns - _REMEMBERED_NS:
             self._offsets.popleft()
         self._offsets.append((claim.mono_ns, claim.mono_ns - claim.now_ns))
@@ -47,34 +42,36 @@ class Punctual:
         """Turn a slot of a claim that was learnt into this process's time."""
         return slot_ns + self._offset
 
-    def debt_ns(self, account: str, *, claimed_ns: int, slot_ns: int) -> int:
-        """Give by how much the account's next free slot has to move before a call departs now.
+    def departed(self, account: str, *, claimed_ns: int, slot_ns: int) -> None:
+        """Note that a call departs now, and owe what it is late beyond the slack.
 
         Args:
-            account: Whose slot it is; of a claim that was learnt.
-            claimed_ns: When it was claimed. What was moved since then moves the call that comes a
-                full limit after this one, too, and counts.
-            slot_ns: The slot, as `here` gave it.
-
-        Returns:
-            Nanoseconds; 0 or less when it may depart.
+            account: Whose slot it was.
+            claimed_ns: When it was claimed. What was owed since then moves the slots that follow
+                this one by a second too, and counts.
+            slot_ns: Its slot, as `here` gave it.
         """
-        debt = time.monotonic_ns() - slot_ns - self._allowed[account]
-        for at, ns in reversed(self._moves.get(account, ())):
-            if at <= claimed_ns or debt <= 0:
-                break
-            debt -= ns
-        return debt
-
-    def moved(self, account: str, *, at_ns: int, by_ns: int) -> None:
-        """Note that the ledger moved an account's next free slot.
-
-        Args:
-            account: Whose.
-            at_ns: A moment before that was asked for: what was claimed since then may come after.
-            by_ns: By how much.
-        """
+        now = time.monotonic_ns()
+        late_ns = now - slot_ns - LATE_NS
+        if late_ns <= 0:
+            return
         moves = self._moves.setdefault(account, deque())
-        while moves and moves[0][0] < at_ns - _REMEMBERED_NS:
+        while moves and moves[0][0] < now - _REMEMBERED_NS:
             moves.popleft()
-        moves.append((at_ns, by_ns))
+        more_ns = min(late_ns, _MOST_OWED_NS)
+        for at, ns in reversed(moves):
+            if at <= claimed_ns or more_ns <= 0:
+                break
+            more_ns -= ns
+        if more_ns > 0:
+            moves.append((now, more_ns))
+            self.owe(account, more_ns)
+
+    def owe(self, account: str, ns: int) -> None:
+        """Add to what the account's next slot has to move by."""
+        self._owed[account] = self._owed.get(account, 0) + ns
+
+    def take_owed(self) -> dict[str, int]:
+        """Give nanoseconds by account by which its next slot has to move, and forget them."""
+        owed, self._owed = self._owed, {}
+        return owed

@@ -68,11 +68,10 @@ class FakeLedger:
     Attributes:
         recorded: All settlements, in order.
         done: Ids that need no further call.
-        rebooked: How many slots were given to calls that missed theirs.
+        postponed: What was owed, as (account, nanoseconds).
         claim_faults: So many of the next claims fail.
         record_faults: So many of the next records fail.
-        postponed: By how much slots were moved, as (account, nanoseconds).
-        postpone_faults: So many of the next moves fail.
+        postpone_faults: So many of the next moves of a slot fail.
         late_ns: How late claimed slots are when the drain gets them.
         batches: Sizes of what was recorded together.
     """
@@ -92,7 +91,6 @@ class FakeLedger:
         self.recorded: list[Settlement] = []
         self.batches: list[int] = []
         self.done: set[str] = set()
-        self.rebooked = 0
         self.postponed: list[tuple[str, int]] = []
         self.claim_faults = 0
         self.record_faults = 0
@@ -111,11 +109,14 @@ class FakeLedger:
         capacity: int,
         lead_s: float,
         lease_s: float,
+        owed: Mapping[str, int] | None = None,
     ) -> Claim:
         """Claim as `ledger.claims` does."""
         if self.claim_faults:
             self.claim_faults -= 1
             raise LedgerError
+        for account, by_ns in (owed or {}).items():
+            self.postpone(account, by_ns=by_ns)
         now = time.monotonic_ns() + _OFFSET_NS
         self._promote(now)
         self._claims += 1
@@ -146,11 +147,7 @@ class FakeLedger:
         self._leased |= {task.ids[0] for task in tasks}
         tasks.sort(key=lambda task: task.slot_ns)
         return Claim(
-            tasks=tuple(tasks),
-            now_ns=now,
-            mono_ns=now - _OFFSET_NS,
-            wake_ns=self._wake(now),
-            intervals={name: interval_ns(rate) for name, rate in self._rates.items()},
+            tasks=tuple(tasks), now_ns=now, mono_ns=now - _OFFSET_NS, wake_ns=self._wake(now)
         )
 
     def record(self, settlements: Sequence[Settlement]) -> list[str]:
@@ -190,19 +187,6 @@ class FakeLedger:
             raise LedgerError
         self.postponed.append((account, by_ns))
         self._next_slot_ns[account] += by_ns
-
-    def rebook(self, account: str, *, lead_s: float) -> int | None:
-        """Give another slot."""
-        self.rebooked += 1
-        booking = book(
-            next_slot_ns=self._next_slot_ns[account],
-            now_ns=time.monotonic_ns() + _OFFSET_NS,
-            lead_ns=int(lead_s * 1e9),
-            interval=interval_ns(self._rates[account]),
-            wanted=1,
-        )
-        self._next_slot_ns[account] = booking.next_slot_ns
-        return booking.slots[0] if booking.slots else None
 
     def _promote(self, now: int) -> None:
         ripe = [one for one in self._later if one[0] <= now]

@@ -99,7 +99,7 @@ def test_the_budget_ends_it_with_work_left_and_nothing_under_way():
 
 def test_a_slot_that_was_missed_by_far_is_not_used():
     ledger, client = one_account(5), FakeClient()
-    ledger.late_ns = 1_000_000_000  # more than the longest lead
+    ledger.late_ns = 1_000_000_000  # more than the longest lead and what may be made up for
 
     run(make_drain(ledger, {ONE: client}), budget_s=0.4)
 
@@ -122,24 +122,20 @@ def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met():
     assert len(ledger.done) == 5
 
 
-@pytest.mark.parametrize(("takes_s", "rebooked"), [(0.04, False), (0.35, True)])
-def test_a_call_that_is_late_with_its_connection_has_that_made_up_for_before_it_departs(
-    takes_s, rebooked
-):
-    class Connecting(FakeClient):
+def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():
+    class Blocking(FakeClient):
         async def send(self, call, *, leaves):
-            await asyncio.sleep(takes_s)
+            if len(self.departures) == 10:
+                time.sleep(0.017)  # noqa: ASYNC251 - holds up the loop, as a busy machine does
             return await super().send(call, leaves=leaves)
 
-    ledger, client = one_account(12, rate=40), Connecting()
+    ledger, client = one_account(60, rate=100), Blocking()
 
     run(make_drain(ledger, {ONE: client}))
 
-    assert bool(ledger.rebooked) is rebooked
-    assert ledger.postponed or rebooked
-    # What one moved counts for those that were claimed with it.
-    assert len(ledger.postponed) < 12
-    assert len(ledger.done) == len(client.departures) == 12
+    owed_ms = sum(ns for _, ns in ledger.postponed) / 1e6
+    assert owed_ms >= 12 - 3  # more on a machine that is busy besides
+    assert len(ledger.done) == 60
 
 
 def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_loop_stalls():
@@ -148,7 +144,7 @@ def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_l
     class Stalling(FakeClient):
         async def send(self, call, *, leaves):
             if len(self.departures) in (20, 23, 60, 95, 101):
-                time.sleep(0.014)  # noqa: ASYNC251 - as above
+                time.sleep(0.019)  # noqa: ASYNC251 - as above
             return await super().send(call, leaves=leaves)
 
     ledger, client = one_account(260, rate=rate), Stalling()
@@ -325,17 +321,41 @@ def test_a_project_without_a_key_is_stopped_and_its_work_waits():
     assert all(settled.move == Retry(delay_s=0.0, burn=False) for settled in ledger.recorded)
 
 
-def test_a_call_whose_ledger_does_not_move_the_slot_does_not_depart_late():
-    class Connecting(FakeClient):
+def test_what_is_owed_stays_owed_until_the_ledger_has_confirmed_it():
+    ledger = FakeLedger({"a": 1, "b": 1}, rates={"a": 10, "b": 10})
+    ledger.claim_faults = 1
+    drain = make_drain(ledger, {})
+    drain._punctual.owe("a", 5)
+    drain._punctual.owe("b", 7)
+
+    assert asyncio.run(drain._claim(1)) is None
+    assert ledger.postponed == []
+    asyncio.run(drain._claim(1))
+    asyncio.run(drain._claim(1))
+
+    assert sorted(ledger.postponed) == [("a", 5), ("b", 7)]
+
+
+def test_what_the_last_calls_owe_is_paid_when_the_drain_ends():
+    class Late(FakeClient):
         async def send(self, call, *, leaves):
-            await asyncio.sleep(0.02)
+            time.sleep(0.017)  # noqa: ASYNC251 - holds up the loop, as a busy machine does
             return await super().send(call, leaves=leaves)
 
-    ledger, client = one_account(1, rate=10), Connecting()
+    ledger = one_account(1)
+
+    run(make_drain(ledger, {ONE: Late()}))
+
+    assert sum(ns for _, ns in ledger.postponed) >= 8_000_000
+
+
+def test_what_the_ledger_does_not_take_at_the_end_ends_nothing_else():
+    ledger = one_account(1)
     ledger.postpone_faults = 1
+    drain = make_drain(ledger, {ONE: FakeClient()})
+    drain._punctual.owe("gone", 5)
+    ledger.claim_faults = 1
 
-    run(make_drain(ledger, {ONE: client}))
+    run(drain, budget_s=0.0)
 
-    assert len(client.departures) == 1
-    assert [settled.reason for settled in ledger.recorded] == ["kept_back", "why"]
-    assert len(ledger.postponed) == 1
+    assert ledger.postponed == []

@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from ledger.projects import Account
 from ledger.settings import Settings
-from ledger.slots import LATE_NS, interval_ns
+from ledger.slots import LATE_NS
 from ledger.sweep import Swept
 from ledger.tasks import Claim
 from worker import punctual
@@ -44,8 +44,8 @@ def clock(monkeypatch):
     return one
 
 
-def claim(mono_ns, now_ns, **intervals):
-    return Claim(tasks=(), now_ns=now_ns, mono_ns=mono_ns, wake_ns=None, intervals=intervals)
+def claim(mono_ns, now_ns):
+    return Claim(tasks=(), now_ns=now_ns, mono_ns=mono_ns, wake_ns=None)
 
 
 def test_the_quickest_answer_of_late_tells_the_difference_of_the_clocks_best():
@@ -64,64 +64,61 @@ def test_an_old_difference_of_the_clocks_is_forgotten():
     assert one.here(10_100 * MS) == 3_100 * MS + 5
 
 
-def a_sense_of_time(**rates):
+def test_what_is_within_the_slack_is_not_owed(clock):
     one = Punctual()
-    one.learn(claim(0, 0, **{name: interval_ns(rate) for name, rate in rates.items()}))
-    return one
+
+    one.departed("a", claimed_ns=0, slot_ns=clock.ns - LATE_NS)
+
+    assert one.take_owed() == {}
 
 
-@pytest.mark.parametrize(("rate", "allowed"), [(0.5, 4), (50, 4), (500, 4), (600, 20), (5_000, 20)])
-def test_what_is_within_the_slack_is_not_owed(clock, rate, allowed):
-    one = a_sense_of_time(a=rate)
-    slot_ns = clock.ns - allowed * MS
-    assert one.debt_ns("a", claimed_ns=0, slot_ns=slot_ns) == 0
-    assert one.debt_ns("a", claimed_ns=0, slot_ns=slot_ns - 7) == 7
+def test_what_is_beyond_the_slack_is_owed_once(clock):
+    one = Punctual()
+    one.departed("a", claimed_ns=900 * MS, slot_ns=clock.ns - LATE_NS - 8 * MS)
+    clock.ns += MS
+    # The next ones of the same stall, booked before the move: it moves what follows them too.
+    one.departed("a", claimed_ns=900 * MS, slot_ns=clock.ns - LATE_NS - 5 * MS)
+    one.departed("a", claimed_ns=900 * MS, slot_ns=clock.ns - LATE_NS - 10 * MS)
+    one.departed("b", claimed_ns=900 * MS, slot_ns=clock.ns - LATE_NS - MS)
+
+    assert one.take_owed() == {"a": 10 * MS, "b": MS}
+    assert one.take_owed() == {}
 
 
-def test_what_was_moved_since_a_call_was_claimed_counts_for_it(clock):
-    one = a_sense_of_time(a=10, b=10)
-    late = {"claimed_ns": 900 * MS, "slot_ns": clock.ns - LATE_NS - 8 * MS}
-    assert one.debt_ns("a", **late) == 8 * MS
-    one.moved("a", at_ns=clock.ns, by_ns=6 * MS)
-    assert one.debt_ns("a", **late) == 2 * MS
-    assert one.debt_ns("b", **late) == 8 * MS
-    one.moved("a", at_ns=clock.ns, by_ns=6 * MS)
-    assert one.debt_ns("a", **late) <= 0
-
-
-def test_what_was_moved_before_a_call_was_claimed_does_not_count_for_it(clock):
-    one = a_sense_of_time(a=10)
-    one.moved("a", at_ns=clock.ns, by_ns=8 * MS)
+def test_a_call_booked_after_a_move_owes_all_that_it_is_late(clock):
+    one = Punctual()
+    one.departed("a", claimed_ns=900 * MS, slot_ns=clock.ns - LATE_NS - 8 * MS)
+    one.take_owed()
     clock.ns += 300 * MS
-    late = {"claimed_ns": clock.ns - MS, "slot_ns": clock.ns - LATE_NS - 3 * MS}
-    assert one.debt_ns("a", **late) == 3 * MS
+
+    one.departed("a", claimed_ns=clock.ns - MS, slot_ns=clock.ns - LATE_NS - 3 * MS)
+
+    assert one.take_owed() == {"a": 3 * MS}
 
 
 @given(
-    st.integers(1, 900),
-    st.lists(st.tuples(st.integers(0, 899), st.integers(0, 60_000)), max_size=12),
+    st.integers(1, 400),
+    st.lists(st.tuples(st.integers(0, 399), st.integers(0, 60_000)), max_size=12),
 )
-def test_slots_moved_before_a_late_call_departs_keep_a_full_limit_a_second_apart(limit, stalls):
-    """A model of one drain: a call is late, and what it owes moves all later bookings first."""
-    interval = interval_ns(limit)
+def test_moved_slots_keep_a_full_limit_a_second_apart(limit, stalls):
+    """A model of one drain: a call departs late, and what is owed moves all later bookings."""
+    interval = 1_000 * MS * 1_000 // 995 // limit + 1
     late_us = dict(stalls)
     departures = []
-    shift = 0
+    moved = 0
 
     clock = Clock()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(punctual, "time", clock)
-        one = a_sense_of_time(a=limit)
+        one = Punctual()
         for number in range(2 * limit):
             # Booked right after the call before it departed, which is sooner than a second before.
-            slot = number * interval + shift
+            slot = number * interval + moved
             booked = clock.ns
             clock.ns = max(clock.ns, slot + late_us.get(number, 0) * 1_000)
-            if (debt := one.debt_ns("a", claimed_ns=booked, slot_ns=slot)) > 0:
-                one.moved("a", at_ns=clock.ns, by_ns=debt)
-                shift += debt
-            assert one.debt_ns("a", claimed_ns=booked - 1, slot_ns=slot) <= 0
             departures.append(clock.ns)
+            one.departed("a", claimed_ns=booked, slot_ns=slot)
+            moved += one.take_owed().get("a", 0)
 
     for first, last in zip(departures, departures[limit:], strict=False):
         assert last - first >= 1_000 * MS

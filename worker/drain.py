@@ -46,6 +46,8 @@ _MOST_LEAD_S: Final = 0.5
 _FIRST_CLAIM_S: Final = 0.1
 # A call wakes up this long before its slot, to have its connection by then.
 _EARLY_NS: Final = 5_000_000
+# Slots are booked less than a second ahead: what is later cannot be made up for.
+_MOST_OWED_NS: Final = 1_000_000_000
 _LEDGER_AGAIN_S: Final = 0.25
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
@@ -284,8 +286,11 @@ class Drain:
         Raises:
             KeptBackError: It must not depart.
         """
+        # Making its connection may take a while; whoever was stopped here sends nothing more.
+        most_ns = TOO_LATE_NS if time.monotonic_ns() <= slot_ns else _MOST_OWED_NS
         await _until(slot_ns)
-        if self._reason_to_stay(task, claim) is not None:
+        late_ns = time.monotonic_ns() - slot_ns
+        if late_ns > most_ns or self._reason_to_stay(task, claim) is not None:
             raise KeptBackError
         self._punctual.departed(task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns)
 

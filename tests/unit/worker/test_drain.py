@@ -359,3 +359,20 @@ def test_what_the_ledger_does_not_take_at_the_end_ends_nothing_else():
     run(drain, budget_s=0.0)
 
     assert ledger.postponed == []
+
+
+def test_a_call_that_waits_for_its_slot_while_the_process_is_stopped_does_not_depart_afterwards():
+    class Stopped(FakeClient):
+        async def send(self, call, *, leaves):
+            async def late():
+                asyncio.get_running_loop().call_soon(time.sleep, 0.1)  # before its slot comes
+                await leaves()
+
+            return await super().send(call, leaves=late)
+
+    ledger, client = one_account(1, rate=10), Stopped()
+
+    run(make_drain(ledger, {ONE: client}), budget_s=0.6)
+
+    assert client.departures == []
+    assert {settled.reason for settled in ledger.recorded} == {"kept_back"}

@@ -6,7 +6,9 @@ import datetime as dt
 import ipaddress
 import socket
 import ssl
+import sys
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from memos_api.client import MemosClient, delete_call, read_call
-from memos_api.departure import KeptBackError
+from memos_api.departure import Departure, KeptBackError, Stage
 from memos_api.orders import MemoryBatch
 from memos_api.outcomes import Outcome
 from memos_api.readback import Sight
@@ -75,6 +77,54 @@ def test_a_call_that_is_kept_back_at_its_departure_sends_not_a_byte():
     assert (kept.answer.outcome, kept.answer.reason) == (Outcome.NOT_APPLIED, "kept_back")
     assert sent.answer.outcome is Outcome.ACKNOWLEDGED
     assert len(received) == 1
+
+
+@pytest.mark.parametrize("call", [DELETE, read_call("a")])
+def test_the_wait_for_a_slot_is_no_part_of_what_a_call_took(call):
+    async def script(exchange):
+        await exchange.send(answer())
+
+    async def leaves():
+        await asyncio.sleep(0.3)
+
+    async def run():
+        async with (
+            WireServer(script) as server,
+            MemosClient(base_url=server.base_url, api_key="key", deadline_s=5.0) as memos,
+        ):
+            return await memos.send(call, leaves=leaves)
+
+    assert asyncio.run(run()).seconds < 0.3
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp writes a body at once there")
+def test_a_body_departs_a_turn_of_the_loop_after_the_call_has_its_connection(monkeypatch):
+    """Whatever comes in between makes it late, so that is looked at afterwards."""
+    connected, left = [], []
+    reach = Departure.reach
+
+    async def then_busy(self, stage):
+        await reach(self, stage)
+        if stage is Stage.CONNECTED:
+            connected.append(time.monotonic())
+            asyncio.get_running_loop().call_soon(time.sleep, 0.05)
+
+    async def script(exchange):
+        await exchange.send(answer())
+
+    async def leaves():
+        left.append(time.monotonic())
+
+    async def run():
+        async with (
+            WireServer(script) as server,
+            MemosClient(base_url=server.base_url, api_key="key", deadline_s=5.0) as memos,
+        ):
+            await memos.send(DELETE, leaves=leaves)
+
+    monkeypatch.setattr(Departure, "reach", then_busy)
+    asyncio.run(run())
+    assert left[0] - connected[0] >= 0.05
 
 
 @pytest.mark.fault("F49")

@@ -29,7 +29,7 @@ _LOOK_NS: Final = 50_000_000
 # is given out: 1.005 s minus the longest lead.
 _MOST_LATE_NS: Final = 200_000_000
 _MOVING_NS: Final = 5_000_000
-_KEPT_BACK: Final = "kept_back"
+_MISSED: Final = "slot_missed"
 
 
 def open_client(project: Project) -> MemosClient:
@@ -87,7 +87,7 @@ async def probe(
             await asyncio.sleep(wait_s)
             continue
         reply = await _send(ledger, client, call, booked)
-        if reply is not None and (reply.answer.reason != _KEPT_BACK or time.monotonic() > until):
+        if reply is not None and (reply.answer.reason != _MISSED or time.monotonic() > until):
             return reply
         if time.monotonic() > until:
             return ProbeRefused(reason="no_slot")
@@ -102,7 +102,7 @@ async def _send(ledger: Ledger, client: MemosClient, call: Call, booked: Probe) 
     await _until(booked.not_before_ns)
     missed = time.monotonic_ns() - booked.not_before_ns > _TOO_LATE_NS
     if missed or not allowed:
-        why = "slot_missed" if allowed else "halted"
+        why = _MISSED if allowed else "halted"
         await asyncio.to_thread(ledger.record_probe, booked, outcome="unsent", reason=why)
         return None
     made_up_ns = LATE_NS
@@ -114,7 +114,7 @@ async def _send(ledger: Ledger, client: MemosClient, call: Call, booked: Probe) 
         while (late_ns := booked.late_by_ns(time.monotonic_ns())) > made_up_ns:
             if late_ns > _MOST_LATE_NS:
                 # The slots up to here are others' already: a second would hold one call too many.
-                raise KeptBackError
+                raise KeptBackError(_MISSED)
             # Moving it takes time as well, and on a busy ledger longer than thought: ever more at
             # once, or the moves would make it later than they make up for.
             by_ns = late_ns - made_up_ns + margin_ns
@@ -122,16 +122,16 @@ async def _send(ledger: Ledger, client: MemosClient, call: Call, booked: Probe) 
             try:
                 ledger.postpone(booked.account, by_ns=by_ns)
             except LedgerError:
-                raise KeptBackError from None
+                raise KeptBackError(_MISSED) from None
             made_up_ns += by_ns
 
     reply = await client.send(call, leaves=leaves)
-    kept_back = reply.answer.reason == _KEPT_BACK
+    kept_back = reply.answer.reason == _MISSED
     await asyncio.to_thread(
         ledger.record_probe,
         booked,
         outcome="unsent" if kept_back else reply.answer.outcome.value,
-        reason="slot_missed" if kept_back else reply.answer.reason,
+        reason=reply.answer.reason,
         http_status=None if kept_back else reply.answer.http_status,
         code=None if kept_back else reply.answer.code,
     )

@@ -140,7 +140,7 @@ class Dead:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsent:
-    """Nothing departed (the slot was missed, or the worker stops): due again at once."""
+    """Nothing departed (its slot was missed, a halt, a worker that stops): due again at once."""
 
 
 @dataclass(frozen=True, kw_only=True)

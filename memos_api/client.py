@@ -150,7 +150,7 @@ class MemosClient:
             leaves: Awaited when the call has its connection and is about to be written to it, which
                 is later than now when one has to be made first; not when it never gets one. The
                 call departs when it returns. It may raise KeptBackError to keep the call from
-                departing (outcome *not applied*, `kept_back`).
+                departing (outcome *not applied*, with its reason).
 
         Raises:
             RuntimeError: The client is not open.
@@ -174,9 +174,8 @@ class MemosClient:
         except ResendRefusedError:
             failure = _local(Outcome.UNKNOWN, "resend_refused")
         except Exception as error:  # noqa: BLE001  # an intent is on record: it gets an outcome
-            if departure.kept_back:
-                departure.drop_connection()
-                failure = _local(Outcome.NOT_APPLIED, "kept_back")
+            if departure.kept_back is not None:
+                failure = _local(Outcome.NOT_APPLIED, departure.kept_back)
             else:
                 failure = _failed(departure, "no_answer", error)
         else:

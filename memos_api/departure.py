@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable
 
 __all__ = [
@@ -43,7 +42,16 @@ class ResendRefusedError(Exception):
 
 
 class KeptBackError(Exception):
-    """Raised by whoever is told that a call departs: it must not. Not a byte of it is sent."""
+    """Raised by whoever is told that a call departs: it must not. Not a byte of it is sent.
+
+    Args:
+        reason: Why, in a word: the reason of the answer.
+    """
+
+    def __init__(self, reason: str) -> None:
+        """Keep the reason."""
+        super().__init__(reason)
+        self.reason = reason
 
 
 class Departure:
@@ -53,9 +61,12 @@ class Departure:
         leaves: Awaited in the last moment before the first byte goes to the socket.
         has_body: The first byte goes with the body's; before Python 3.12 aiohttp writes that in a
             task of its own, a turn of the loop after the call has its connection.
+
+    Both moments lie where aiohttp closes the connection of a call that fails. In the signals that
+    a connection was made or taken it would forget that one, and nobody could close it.
     """
 
-    __slots__ = ("_has_body", "_leaves", "connections", "kept_back", "left_s", "made", "stage")
+    __slots__ = ("_has_body", "_leaves", "connections", "kept_back", "left_s", "stage")
 
     def __init__(
         self, leaves: Callable[[], Awaitable[None]] | None = None, *, has_body: bool = False
@@ -63,8 +74,7 @@ class Departure:
         """Start with nothing seen."""
         self.stage = Stage.UNSEEN
         self.connections = 0
-        self.made: asyncio.Protocol | None = None
-        self.kept_back = False
+        self.kept_back: str | None = None
         self.left_s: float | None = None
         self._leaves = leaves
         self._has_body = has_body
@@ -74,13 +84,7 @@ class Departure:
         """Whether the call was still without a connection (queue, DNS, connect, TLS)."""
         return self.stage in {Stage.QUEUED, Stage.CONNECTING}
 
-    def drop_connection(self) -> None:
-        """Close the connection that was made for this call, which was kept back."""
-        transport = getattr(self.made, "transport", None)
-        if transport is not None:
-            transport.abort()
-
-    async def take_connection(self, stage: Stage) -> None:
+    def take_connection(self, stage: Stage) -> None:
         """Note the one connection this call may have.
 
         Raises:
@@ -89,12 +93,11 @@ class Departure:
         self.connections += 1
         if self.connections > 1:
             raise ResendRefusedError
-        await self.reach(stage)
-
-    async def reach(self, stage: Stage) -> None:
-        """Note how far the call came."""
         self.stage = stage
-        if stage is Stage.CONNECTED and not self._has_body:
+
+    async def write_headers(self) -> None:
+        """Note that the headers are about to be put together; they leave with the body, if any."""
+        if not self._has_body:
             await self._leave()
 
     async def write_body(self) -> None:
@@ -108,8 +111,8 @@ class Departure:
             return
         try:
             await leaves()
-        except KeptBackError:
-            self.kept_back = True
+        except KeptBackError as error:
+            self.kept_back = error.reason
             raise
         self.left_s = time.monotonic()
 
@@ -132,7 +135,7 @@ async def _on_connecting(
     departure: Departure,
     _params: Any,  # noqa: ANN401  # aiohttp's signature
 ) -> None:
-    await departure.take_connection(Stage.CONNECTING)
+    departure.take_connection(Stage.CONNECTING)
 
 
 async def _on_connected(
@@ -140,11 +143,15 @@ async def _on_connected(
     departure: Departure,
     _params: Any,  # noqa: ANN401  # aiohttp's signature
 ) -> None:
-    await departure.reach(Stage.CONNECTED)
+    departure.stage = Stage.CONNECTED
 
 
 async def _on_reused(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature
-    await departure.take_connection(Stage.CONNECTED)
+    departure.take_connection(Stage.CONNECTED)
+
+
+async def _on_headers(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature
+    await departure.write_headers()
 
 
 async def _on_body(_session: aiohttp.ClientSession, departure: Departure, _params: Any) -> None:  # noqa: ANN401  # aiohttp's signature
@@ -158,6 +165,7 @@ def trace_departures() -> aiohttp.TraceConfig:
     trace.on_connection_create_start.append(_on_connecting)
     trace.on_connection_create_end.append(_on_connected)
     trace.on_connection_reuseconn.append(_on_reused)
-    trace.on_request_chunk_sent.append(_on_body)  # called before it is
+    trace.on_request_headers_sent.append(_on_headers)  # both are called before anything is sent
+    trace.on_request_chunk_sent.append(_on_body)
     config: aiohttp.TraceConfig = trace
     return config

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
 
-from memos_api.departure import CURRENT, trace_departures
+from memos_api.departure import trace_departures
 
 if TYPE_CHECKING:
     import ssl
@@ -19,24 +19,6 @@ __all__ = ["KEEP_ALIVE_S", "build_transport", "connect_trouble", "tls_context"]
 KEEP_ALIVE_S = 4.0
 """Idle seconds until we drop a connection: below the 5 s of uvicorn, the shortest of the common
 servers, so that it is rarely the server that hangs up on a call just leaving."""
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tells each call which connection was made for it.
-
-    A call that is kept back at its departure has to close it: aiohttp 3.14 forgets one when the
-    signal that it was made raises.
-    """
-
-    async def _create_connection(
-        self,
-        req: aiohttp.ClientRequest,
-        *rest: Any,  # noqa: ANN401  # as aiohttp has them
-    ) -> aiohttp.client_proto.ResponseHandler:
-        made = await super()._create_connection(req, *rest)
-        if (departure := CURRENT.get(None)) is not None:
-            departure.made = made
-        return made
 
 
 @functools.cache
@@ -77,7 +59,9 @@ def build_transport(
     """
     context = tls or tls_context()
     session = aiohttp.ClientSession(
-        connector=_Connector(limit=in_flight, ssl=context, keepalive_timeout=KEEP_ALIVE_S),
+        connector=aiohttp.TCPConnector(
+            limit=in_flight, ssl=context, keepalive_timeout=KEEP_ALIVE_S
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         timeout=aiohttp.ClientTimeout(),

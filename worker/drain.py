@@ -18,7 +18,7 @@ from ledger.advance import FEW_CHUNKS
 from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
-from memos_api import KeptBackError, MemosClient
+from memos_api import KeptBackError, MemosClient, Outcome
 from worker.appetite import Appetite
 from worker.clerk import Books
 from worker.clients import prepare
@@ -51,6 +51,11 @@ _MOST_OWED_NS: Final = 1_000_000_000
 _LEDGER_AGAIN_S: Final = 0.25
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
+# Why this process itself sends a call not at all; all other reasons are outcomes of a call.
+_MISSED: Final = "slot_missed"
+_STOPPING: Final = "stopping"
+_HALTED: Final = "halted"
+_STAYED: Final = frozenset({_MISSED, _STOPPING, _HALTED})
 _log = structlog.get_logger()
 
 
@@ -259,9 +264,9 @@ class Drain:
         missed = time.monotonic_ns() - slot_ns > TOO_LATE_NS
         if in_time:
             self._appetite.came(missed=missed)
-        reason = self._reason_to_stay(task, claim) or ("slot_missed" if missed else None)
+        reason = self._reason_to_stay(task, claim) or (_MISSED if missed else None)
         if reason is not None:
-            self._outbox.put(Settlement(task=task, move=Unsent(), outcome="unsent", reason=reason))
+            self._outbox.put(_unsent(task, reason))
             return
         reached("call.before_send")
         reply = await client.send(
@@ -269,6 +274,9 @@ class Drain:
             leaves=lambda: self._depart(task, claim, slot_ns),
         )
         reached("call.after_answer")
+        if reply.answer.outcome is Outcome.NOT_APPLIED and reply.answer.reason in _STAYED:
+            self._outbox.put(_unsent(task, reply.answer.reason))
+            return
         settled = judge(
             task,
             reply,
@@ -286,20 +294,24 @@ class Drain:
         Raises:
             KeptBackError: It must not depart.
         """
-        # Making its connection may take a while; whoever was stopped here sends nothing more.
-        most_ns = TOO_LATE_NS if time.monotonic_ns() <= slot_ns else _MOST_OWED_NS
+        connected_ns = time.monotonic_ns()
+        if connected_ns - slot_ns > _MOST_OWED_NS:
+            # Sending it again would make another connection, as slow: the breaker has to see it.
+            raise KeptBackError("connect_deadline")
         await _until(slot_ns)
-        late_ns = time.monotonic_ns() - slot_ns
-        if late_ns > most_ns or self._reason_to_stay(task, claim) is not None:
-            raise KeptBackError
+        # Making its connection may take a while; whoever was stopped here sends nothing more.
+        missed = time.monotonic_ns() - max(connected_ns, slot_ns) > TOO_LATE_NS
+        reason = self._reason_to_stay(task, claim) or (_MISSED if missed else None)
+        if reason is not None:
+            raise KeptBackError(reason)
         self._punctual.departed(task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns)
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""
         if self._stopping:
-            return "stopping"
+            return _STOPPING
         if self._halts.hold(task, claimed_mono_ns=claim.mono_ns):
-            return "halted"
+            return _HALTED
         return None
 
     # -- record -----------------------------------------------------------------------------------
@@ -370,6 +382,10 @@ async def _until(moment_ns: int) -> None:
 
 def _nothing_soon(claim: Claim) -> bool:
     return not claim.tasks and (claim.wake_ns is None or claim.wake_ns > _SOON_S * 1e9)
+
+
+def _unsent(task: Task, reason: str) -> Settlement:
+    return Settlement(task=task, move=Unsent(), outcome="unsent", reason=reason)
 
 
 def _without_key(task: Task) -> Settlement:

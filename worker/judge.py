@@ -97,12 +97,13 @@ def judge(
 
 def _is_outage(answer: Answer) -> bool:
     """Say whether the server, or the way to it, is the trouble rather than this call."""
-    if answer.outcome is Outcome.NOT_APPLIED:
-        return answer.reason != "kept_back"
-    return answer.outcome is Outcome.UNKNOWN and (
-        (answer.http_status or 0) >= _SERVER_ERROR
-        or (answer.code or 0) >= _SERVER_CODE
-        or answer.reason in _SILENCE
+    return answer.outcome is Outcome.NOT_APPLIED or (
+        answer.outcome is Outcome.UNKNOWN
+        and (
+            (answer.http_status or 0) >= _SERVER_ERROR
+            or (answer.code or 0) >= _SERVER_CODE
+            or answer.reason in _SILENCE
+        )
     )
 
 

@@ -220,7 +220,7 @@ def check_reply(name: str, answer: Answer) -> Finding:
             says, fix = f"The account's quota is used up ({why}).", "Raise it at MemOS."
         case Outcome.PAUSE_PROJECT if why not in _WRONG_ADDRESS:
             says, fix = f"MemOS refuses the key ({why}).", f"Correct {key}."
-        case Outcome.NOT_APPLIED if why == "kept_back":
+        case Outcome.NOT_APPLIED if why == "slot_missed":
             says = "MemOS can be reached, but connecting took over 0.2 s, too late for the call."
             fix = "Try again; if it stays so, look at the network between here and MemOS."
             return warn(check, says, fix=fix)

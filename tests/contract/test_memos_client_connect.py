@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from memos_api.client import MemosClient, delete_call, read_call
-from memos_api.departure import Departure, KeptBackError, Stage
+from memos_api.departure import Departure, KeptBackError
 from memos_api.orders import MemoryBatch
 from memos_api.outcomes import Outcome
 from memos_api.readback import Sight
@@ -52,31 +52,34 @@ def test_a_refused_connection_is_not_applied(closed_port, call):
     assert reply.sight is (Sight.UNKNOWN if call.kind == "read" else None)
 
 
-def test_a_call_that_is_kept_back_at_its_departure_sends_not_a_byte():
-    received = []
+@pytest.mark.parametrize("call", [DELETE, read_call("a")], ids=lambda call: call.kind)
+@pytest.mark.parametrize("calls_before", [0, 1])
+def test_a_call_that_is_kept_back_sends_not_a_byte_and_closes_its_connection(call, calls_before):
+    """On a connection of its own as on one that was kept; a later call has another one."""
 
     async def script(exchange):
-        received.append(exchange)
         await exchange.send(answer())
 
     async def leaves():
-        raise KeptBackError
+        raise KeptBackError("why")
 
     async def run():
         async with (
             WireServer(script) as server,
             MemosClient(base_url=server.base_url, api_key="key", deadline_s=5.0) as memos,
         ):
-            kept = await memos.send(DELETE, leaves=leaves)
+            for _ in range(calls_before):
+                await memos.send(DELETE)
+            kept = await memos.send(call, leaves=leaves)
             await asyncio.wait_for(server.closed.wait(), 5)
-            assert received == []
+            assert (len(server.requests), server.connections) == (calls_before, 1)
             sent = await memos.send(DELETE)
+            assert (len(server.requests), server.connections) == (calls_before + 1, 2)
         return kept, sent
 
     kept, sent = asyncio.run(run())
-    assert (kept.answer.outcome, kept.answer.reason) == (Outcome.NOT_APPLIED, "kept_back")
+    assert (kept.answer.outcome, kept.answer.reason) == (Outcome.NOT_APPLIED, "why")
     assert sent.answer.outcome is Outcome.ACKNOWLEDGED
-    assert len(received) == 1
 
 
 @pytest.mark.parametrize("call", [DELETE, read_call("a")])
@@ -98,16 +101,15 @@ def test_the_wait_for_a_slot_is_no_part_of_what_a_call_took(call):
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="aiohttp writes a body at once there")
-def test_a_body_departs_a_turn_of_the_loop_after_the_call_has_its_connection(monkeypatch):
+def test_a_body_departs_a_turn_of_the_loop_after_the_headers_were_put_together(monkeypatch):
     """Whatever comes in between makes it late, so that is looked at afterwards."""
-    connected, left = [], []
-    reach = Departure.reach
+    ready, left = [], []
+    write_headers = Departure.write_headers
 
-    async def then_busy(self, stage):
-        await reach(self, stage)
-        if stage is Stage.CONNECTED:
-            connected.append(time.monotonic())
-            asyncio.get_running_loop().call_soon(time.sleep, 0.05)
+    async def then_busy(self):
+        await write_headers(self)
+        ready.append(time.monotonic())
+        asyncio.get_running_loop().call_soon(time.sleep, 0.05)
 
     async def script(exchange):
         await exchange.send(answer())
@@ -122,9 +124,9 @@ def test_a_body_departs_a_turn_of_the_loop_after_the_call_has_its_connection(mon
         ):
             await memos.send(DELETE, leaves=leaves)
 
-    monkeypatch.setattr(Departure, "reach", then_busy)
+    monkeypatch.setattr(Departure, "write_headers", then_busy)
     asyncio.run(run())
-    assert left[0] - connected[0] >= 0.05
+    assert left[0] - ready[0] >= 0.05
 
 
 @pytest.mark.fault("F49")

@@ -227,8 +227,8 @@ class FakeClient:
         name = call.body.decode().split('"')[3]
         try:
             await leaves()
-        except KeptBackError:
-            return reply(Outcome.NOT_APPLIED, reason="kept_back")
+        except KeptBackError as error:
+            return reply(Outcome.NOT_APPLIED, reason=error.reason)
         self.departures.append((time.monotonic(), name))
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)

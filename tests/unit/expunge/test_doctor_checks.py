@@ -347,7 +347,7 @@ def an_answer(outcome, reason):
         (Outcome.UNKNOWN, "html", "fail", "else than MemOS"),
         (Outcome.UNKNOWN, "malformed", "fail", "else than MemOS"),
         (Outcome.NOT_APPLIED, "connect", "fail", "cannot be reached"),
-        (Outcome.NOT_APPLIED, "kept_back", "warn", "too late for the call"),
+        (Outcome.NOT_APPLIED, "slot_missed", "warn", "too late for the call"),
         (Outcome.UNKNOWN, "deadline", "fail", "cannot be reached"),
         (Outcome.BACK_OFF, "http_429", "warn", "over its rate"),
         (Outcome.PAUSE_ACCOUNT, "code_40304", "fail", "quota"),

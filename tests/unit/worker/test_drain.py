@@ -375,4 +375,45 @@ def test_a_call_that_waits_for_its_slot_while_the_process_is_stopped_does_not_de
     run(make_drain(ledger, {ONE: client}), budget_s=0.6)
 
     assert client.departures == []
-    assert {settled.reason for settled in ledger.recorded} == {"kept_back"}
+    assert set(unsent(ledger)) == {"slot_missed"}
+    assert len(unsent(ledger)) == len(ledger.recorded)  # none of them is an attempt
+
+
+def test_a_stop_keeps_back_what_waits_for_its_slot_with_its_connection_in_hand():
+    stop, write_end = StopFlag.make()
+
+    class Waits(FakeClient):
+        async def send(self, call, *, leaves):
+            if write_ends:
+                os.close(write_ends.pop())
+            await asyncio.sleep(0.15)  # a connection that takes a while; the flag is seen meanwhile
+            return await super().send(call, leaves=leaves)
+
+    write_ends = [write_end]
+    ledger, client = one_account(1), Waits()
+
+    run(make_drain(ledger, {ONE: client}, stop=stop))
+    assert stop.fd is not None
+    os.close(stop.fd)
+
+    assert client.departures == []
+    assert unsent(ledger) == ["stopping"]
+
+
+def test_a_connection_that_takes_more_than_a_second_is_an_outage_and_no_attempt():
+    """Its slot is another second's by then; the breaker paces the next ones, and tells of it."""
+
+    class Slow(FakeClient):
+        async def send(self, call, *, leaves):
+            await asyncio.sleep(1.1)
+            return await super().send(call, leaves=leaves)
+
+    ledger, client = one_account(1), Slow()
+
+    run(make_drain(ledger, {ONE: client}), budget_s=0.5)
+
+    assert client.departures == []
+    (settled,) = ledger.recorded
+    assert (settled.outcome, settled.reason) == ("not_applied", "connect_deadline")
+    assert settled.outage
+    assert settled.move == Retry(delay_s=0.0, burn=False)

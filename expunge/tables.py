@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["cell", "table"]
+__all__ = ["cell", "counted", "table"]
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -23,6 +23,11 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in [list(headings), *body]
     ]
+
+
+def counted(number: int, noun: str) -> str:
+    """Give a number with what it counts, such as `1 request` or `2,000 requests`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def cell(value: object) -> str:

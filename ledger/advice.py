@@ -16,9 +16,9 @@ _ADVICE: Final[Mapping[str, str]] = {
     "its disk. Work goes on by itself then.",
     "SQLITE_READONLY": "The ledger's file, its folder or the file system is read-only for this "
     "user: mount it writable, or give the user the right. Work goes on by itself then.",
-    "SQLITE_CANTOPEN": "The ledger's file cannot be opened: its folder (EXPUNGE_LEDGER_URL) is "
-    "missing or closed to this user, or the file system is read-only and takes no files (`-wal`, "
-    "`-shm`) beside it.",
+    "SQLITE_CANTOPEN": "The ledger's file cannot be opened: it or its folder (EXPUNGE_LEDGER_URL) "
+    "is missing or closed to this user, or the file system is read-only and takes no files "
+    "(`-wal`, `-shm`) beside it.",
     "SQLITE_IOERR": "The disk of the ledger reports errors: look into the system's log.",
     "SQLITE_CORRUPT": "The ledger's file is damaged: stop the workers, and restore it.",
     "SQLITE_NOTADB": "The file of EXPUNGE_LEDGER_URL is no SQLite database.",

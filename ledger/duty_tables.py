@@ -1,10 +1,20 @@
 """Tables of what goes on around requests: duties, processes, keys, unusable messages."""
 
-from sqlalchemy import BigInteger, Column, Index, Integer, Table, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+)
 
 from ledger.log_tables import metadata
 
-__all__ = ["heartbeat", "key_epoch", "lease", "parked_message"]
+__all__ = ["heartbeat", "key_check", "key_epoch", "lease", "parked_message"]
 
 # Queue messages that cannot be an order. What they said is not kept, it may hold names.
 parked_message = Table(
@@ -42,6 +52,15 @@ key_epoch = Table(
     Column("no", Integer, primary_key=True, autoincrement=False),
     Column("began_at", BigInteger, nullable=False),
     Column("destroyed_at", BigInteger),
+)
+
+# The fingerprint of the order and pseudonym keys that this ledger's rows are made with.
+key_check = Table(
+    "key_check",
+    metadata,
+    Column("id", SmallInteger, primary_key=True),
+    Column("fingerprint", Text, nullable=False),
+    CheckConstraint("id = 1", name="one_row"),
 )
 
 heartbeat = Table(

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import Connection, create_engine, event
@@ -100,7 +101,7 @@ class Database:
             self.engine: Engine = create_engine(
                 parsed,
                 hide_parameters=True,
-                connect_args={"timeout": _BUSY_MS / 1000}
+                connect_args={"timeout": _BUSY_MS / 1000, "uri": True}
                 if self.is_sqlite
                 # A plan made while a table was small would be kept when it no longer is.
                 else {"connect_timeout": 10, "prepare_threshold": None},
@@ -111,6 +112,7 @@ class Database:
         self.clock: Clock = HostClock() if self.is_sqlite else PostgresClock()
         self._patience: Patience | None = None
         if self.is_sqlite:
+            event.listen(self.engine, "do_connect", _open_sqlite)
             event.listen(self.engine, "connect", _set_up_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
         else:
@@ -337,6 +339,14 @@ def _set_up_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 
     connection.autocommit = True  # one way there and back, instead of three
     connection.execute(f"SET idle_in_transaction_session_timeout = {_IDLE_MS}")
     connection.autocommit = False
+
+
+def _open_sqlite(
+    _dialect: object, _record: object, positions: list[Any], _names: dict[str, Any]
+) -> None:
+    # Only what is there: a mistyped path must not become an empty file for all to read.
+    # `ledger.migrate` makes new ones.
+    positions[0] = f"{Path(positions[0]).absolute().as_uri()}?mode=rw"
 
 
 def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:

@@ -53,6 +53,7 @@ class EventType(StrEnum):
     SUBJECTS_LOOKED_UP = "subjects.looked_up"
     KEY_EPOCH_BEGUN = "key_epoch.begun"
     KEY_EPOCH_DESTROYED = "key_epoch.destroyed"
+    KEYS_ADOPTED = "keys.adopted"
 
 
 Check = Callable[[object], bool]
@@ -288,6 +289,7 @@ SCHEMAS: Final[Mapping[EventType, tuple[Schema, ...]]] = {
     ),
     EventType.KEY_EPOCH_BEGUN: _v1({**_ACT, "epoch": _count}),
     EventType.KEY_EPOCH_DESTROYED: _v1({**_ACT, "epoch": _count, "requests": _count}),
+    EventType.KEYS_ADOPTED: _v1(_ACT),
 }
 
 

@@ -18,6 +18,7 @@ from ledger.schema import clock
 
 __all__ = [
     "NETWORK",
+    "file_of",
     "file_system_of",
     "own_now_ns",
     "require_local",
@@ -69,7 +70,7 @@ def require_local(database: Database) -> None:
     Raises:
         LedgerError: It lies where it must not; the message says what to do.
     """
-    file = _file_of(database)
+    file = file_of(database)
     if file is None:
         return
     mounts = _MOUNTS.read_text() if _MOUNTS.exists() else ""
@@ -90,7 +91,7 @@ def require_locks(database: Database) -> None:
     Raises:
         LedgerError: They do not; the message says what to do.
     """
-    file = _file_of(database)
+    file = file_of(database)
     if file is not None and not database.write(lambda conn: _is_locked(conn, file)):
         msg = (
             "The ledger's file system does not keep two processes from writing at once; move the "
@@ -99,7 +100,8 @@ def require_locks(database: Database) -> None:
         raise LedgerError(msg, cause="no_locks")
 
 
-def _file_of(database: Database) -> Path | None:
+def file_of(database: Database) -> Path | None:
+    """Give the file of a ledger on SQLite."""
     name = database.engine.url.database
     return Path(name).absolute() if database.is_sqlite and name is not None else None
 

@@ -93,6 +93,12 @@ class Macs:
         return hmac.digest(self._pseudonym, message, "sha256").hex()
 
     @property
+    def fingerprint(self) -> str:
+        """Which order and pseudonym keys these are: 64 hex digits that tell nothing of them."""
+        message = framed("expunge/keys/v1", self._pseudonym)
+        return hmac.digest(self._order, message, "sha256").hex()
+
+    @property
     def epoch(self) -> int:
         """The epoch in force."""
         return max(self._subjects)

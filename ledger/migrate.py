@@ -19,7 +19,7 @@ from sqlalchemy import Connection, func, select, text
 from ledger.engine import Database
 from ledger.errors import LedgerError, SchemaError, SettingsError
 from ledger.grants import Role, grant
-from ledger.host import require_local
+from ledger.host import file_of, require_local
 from ledger.private import make_private_folder
 
 __all__ = ["check_schema", "require_schema", "upgrade"]
@@ -50,8 +50,8 @@ def upgrade(url: str, *, app_role: str | None = None, sealer_role: str | None = 
     if database.is_sqlite and any(roles.values()):
         msg = "SQLite has no roles; leave --app-role and --sealer-role out, or use PostgreSQL."
         raise SettingsError(msg)
-    if database.is_sqlite and database.engine.url.database:
-        _make_private(Path(database.engine.url.database))
+    if (file := file_of(database)) is not None:
+        _make_private(file)
     try:
         require_local(database)
         # One transaction for all: a migration killed half-way leaves the ledger as it was.
@@ -79,6 +79,13 @@ def check_schema(database: Database) -> None:
         SchemaError: They are; the message says what to do.
         LedgerError: The database did not answer.
     """
+    file = file_of(database)
+    if file is not None and not file.exists():
+        msg = (
+            "There is no file where EXPUNGE_LEDGER_URL says; correct it, or run "
+            "`expunge db upgrade` to make a new ledger there."
+        )
+        raise SchemaError(msg, found=None, needed=_known()[0])
     found = database.read(_revision)
     if found != _known()[0]:
         raise _mismatch(found)

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 
-from ledger.duty_tables import heartbeat, key_epoch, lease, parked_message
+from ledger.duty_tables import heartbeat, key_check, key_epoch, lease, parked_message
 from ledger.log_tables import (
     BIG,
     checkpoint,
@@ -49,6 +49,7 @@ __all__ = [
     "event",
     "event_body",
     "heartbeat",
+    "key_check",
     "key_epoch",
     "leaf",
     "lease",

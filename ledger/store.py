@@ -16,6 +16,7 @@ from ledger.engine import Database
 from ledger.errors import RequestError
 from ledger.filters import Filter
 from ledger.finish import Ended
+from ledger.fitting import require_own_keys
 from ledger.header import make_header
 from ledger.host import require_local, require_locks
 from ledger.intake import Intake
@@ -69,12 +70,14 @@ class Ledger:
         Raises:
             LedgerError: The database does not answer, or is a file that several hosts share.
             SchemaError: It has no tables, or those of another release.
+            KeysError: The keys are another ledger's.
             SettingsError: The URL is none.
         """
         database = Database(url)
         try:
-            require_local(database)
             check_schema(database)
+            require_local(database)
+            require_own_keys(database, Macs(keys))
             follow_clock(database)
         except BaseException:
             database.close()

@@ -11,6 +11,7 @@ import typer
 
 from expunge.cli.output import Output, OutputOption, show_one
 from expunge.exit_codes import EXIT_UNVERIFIED
+from expunge.tables import counted
 
 if TYPE_CHECKING:
     from ledger.audit.faults import Verdict
@@ -255,12 +256,12 @@ def _record(verdict: "Verdict") -> dict[str, Any]:
 
 def _tell(verdict: "Verdict", orders: int | None) -> None:
     typer.echo(
-        f"{verdict.leaves:,} events hashed again, {verdict.signed:,} of them signed; "
+        f"{counted(verdict.leaves, 'event')} hashed again, {verdict.signed:,} of them signed; "
         f"{verdict.pruned:,} without a body, as recorded; {verdict.waiting:,} wait to be sealed; "
-        f"{verdict.checkpoints:,} checkpoints."
+        f"{counted(verdict.checkpoints, 'checkpoint')}."
     )
     if orders is not None:
-        typer.echo(f"{orders:,} orders carry the MACs of what was ordered.")
+        typer.echo(f"MACs of what was ordered hold: {counted(orders, 'order')}.")
     for fault in verdict.faults:
         typer.echo(f"{fault.kind.value}: {fault.says}")
     if verdict.found > len(verdict.faults):

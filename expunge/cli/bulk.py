@@ -11,6 +11,7 @@ import typer
 from expunge.cli.output import Output, show_many
 from expunge.cli.views import find_views, show_views
 from expunge.exit_codes import EXIT_PARTLY, EXIT_REFUSED
+from expunge.tables import counted
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -111,7 +112,9 @@ def run(verb: Verb, choice: Choice, assent: Assent, dry_run: bool, output: Outpu
             show_many([record], output=output, columns=_COLUMNS)
             return
         failed = _do_all(ledger, settings, verb, wanted, output)
-    typer.echo(f"{len(wanted) - failed:,} of {len(wanted):,} requests {verb.done}.", err=True)
+    typer.echo(
+        f"{len(wanted) - failed:,} of {counted(len(wanted), 'request')} {verb.done}.", err=True
+    )
     if failed:
         raise typer.Exit(EXIT_PARTLY)
 
@@ -146,7 +149,7 @@ def _ask(verb: Verb, count: int, assent: Assent) -> None:
     Raises:
         Exit: It was not confirmed; nothing was done.
     """
-    what = f"{verb.name} {count:,} request{'' if count == 1 else 's'}"
+    what = f"{verb.name} {counted(count, 'request')}"
     many = count > MOST_BY_YES
     if count in (0, assent.count):
         return
@@ -186,7 +189,7 @@ def _preview(
         ids = ",".join(found[first : first + MOST_VALUES])
         able += ledger.count_requests(filter=parse_filter(f"id:{ids} {verb.still_possible}"))
     missing = len(wanted) - len(views)
-    notes = [f"Would {verb.name} {able:,} requests; nothing was done."]
+    notes = [f"Would {verb.name} {counted(able, 'request')}; nothing was done."]
     if other := len(views) - able:
         notes.append(f"{other:,} {verb.impossible}.")
     if missing:

@@ -19,6 +19,7 @@ from expunge.cli.bulk import (
     run,
 )
 from expunge.cli.output import Output, OutputOption, show_many
+from expunge.tables import counted
 
 if TYPE_CHECKING:
     from ledger import Ledger
@@ -215,7 +216,7 @@ def _preview(ledger: "Ledger", settings: "Settings", wanted: Sequence[str], outp
         letters += ledger.dead_letters(filter=parse_filter(f"id:{','.join(some)}"), limit=len(some))
     _show_letters(letters, settings, output)
     chunks, ids = sum(one.chunks for one in letters), sum(one.ids for one in letters)
-    typer.echo(f"{chunks:,} dead letters with {ids:,} ids.", err=True)
+    typer.echo(f"{counted(chunks, 'dead letter')} with {counted(ids, 'id')}.", err=True)
 
 
 def _show_letters(letters: "Sequence[DeadLetters]", settings: "Settings", output: Output) -> None:

@@ -12,6 +12,7 @@ import typer
 
 from expunge.cli.output import Output, show_one
 from expunge.cli.values import memory_ids, operator
+from expunge.tables import counted
 
 if TYPE_CHECKING:
     from expunge.census import Census
@@ -216,8 +217,9 @@ def _memories(census: "Census | None") -> dict[str, Any]:
 def _tell(sights: Sights, census: "Census | None", *, held: int) -> None:
     """Say on stderr what a number alone does not."""
     if held:
-        text = "1 request" if held == 1 else f"{held:,} requests"
-        typer.echo(f"{text} would be on hold, until `expunge release`.", err=True)
+        typer.echo(
+            f"{counted(held, 'request')} would be on hold, until `expunge release`.", err=True
+        )
     if sights.uncounted:
         typer.echo(
             "The ledger could not be asked, so the purges of the last hour were not counted.",

@@ -7,6 +7,7 @@ from datetime import datetime
 import typer
 
 from expunge.cli.output import Output, OutputOption, show_many
+from expunge.tables import counted
 
 __all__ = ["add_to"]
 
@@ -95,7 +96,7 @@ def destroy_epoch_(
         )
         truncate_wal(database)
     typer.echo(
-        f"The key of epoch {no} is destroyed here, and the references of {count:,} requests with "
-        "it. Destroy its copies too.",
+        f"The key of epoch {no} is destroyed here, and the references of "
+        f"{counted(count, 'request')} with it. Destroy its copies too.",
         err=True,
     )

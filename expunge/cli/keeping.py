@@ -17,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     group.command("init")(init)
     group.command("show")(show)
     group.command("rotate")(rotate)
+    group.command("adopt")(adopt)
     epochs.add_to(group)
     app.add_typer(group, name="keys")
 
@@ -92,3 +93,27 @@ def rotate(
             err=True,
         )
     typer.echo(str(key))
+
+
+def adopt(
+    reason: str = typer.Option(help="A short code for the record, such as keys_lost."),
+) -> None:
+    """Make the keys in EXPUNGE_KEYS_DIR the ledger's own, because its own are lost.
+
+    What is open is not carried out then, but held as changed: it has to be handed in again. Nobody
+    whose request was made before is found any more.
+    """
+    from expunge.cli.values import operator  # noqa: PLC0415
+    from ledger.engine import Database  # noqa: PLC0415
+    from ledger.fitting import adopt_keys  # noqa: PLC0415
+    from ledger.keys import Keys  # noqa: PLC0415
+    from ledger.macs import Macs  # noqa: PLC0415
+    from ledger.migrate import check_schema  # noqa: PLC0415
+    from ledger.settings import load_settings  # noqa: PLC0415
+
+    settings = load_settings()
+    macs = Macs(Keys.load(settings.keys_dir))
+    with closing(Database(settings.ledger_url)) as database:
+        check_schema(database)
+        adopt_keys(database, macs, principal=operator(), reason=reason)
+    typer.echo("These keys are the ledger's own from here on; start everybody anew.", err=True)

@@ -9,6 +9,7 @@ import typer
 from expunge.cli.finding import names_from, show_known, tell_untold
 from expunge.cli.output import Output, OutputOption, show_many
 from expunge.exit_codes import EXIT_PARTLY
+from expunge.tables import counted
 
 if TYPE_CHECKING:
     from ledger.engine import Database
@@ -112,8 +113,8 @@ def _order(
     scrubbed = sum(one.why == "scrubbed" for one in made)
     tampered = sum(one.why == "tampered" for one in made)
     ordered = len(made) - scrubbed - tampered
-    verb = "would be" if dry_run else "are"
-    typer.echo(f"{ordered:,} requests {verb} ordered again.", err=True)
+    done = "Would order again" if dry_run else "Ordered again"
+    typer.echo(f"{done}: {counted(ordered, 'request')}.", err=True)
     if scrubbed:
         typer.echo(
             f"{scrubbed:,} more were erased since and have no names here any more. Ask their "

@@ -6,6 +6,8 @@ from typing import Final
 
 import typer
 
+from expunge.tables import counted
+
 __all__ = ["add_to"]
 
 _LOOK_S: Final = 0.1
@@ -45,7 +47,9 @@ def seal(
     if sealed is None:
         typer.echo("Another sealer is at work; nothing was done here.", err=True)
     else:
-        typer.echo(f"Sealed {sealed.events:,} events; the log has {sealed.size:,}.", err=True)
+        typer.echo(
+            f"Sealed {counted(sealed.events, 'event')}; the log has {sealed.size:,}.", err=True
+        )
 
 
 class _Stop:

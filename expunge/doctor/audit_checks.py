@@ -9,18 +9,20 @@ from sqlalchemy import Connection, func, select
 
 from expunge.doctor.findings import Finding, failed, ok, warn
 from expunge.doctor.ledger_facts import Beat
+from expunge.tables import counted
 from ledger.audit.guarding import Guard, look_at_guard
 from ledger.audit.published import Published
 from ledger.audit.state import require_published
 from ledger.engine import Database
 from ledger.errors import AuditError
-from ledger.schema import unsealed
+from ledger.schema import checkpoint, unsealed
 
 __all__ = ["check_audit_files", "check_guard", "check_keys_apart", "check_log", "check_sealer"]
 
 _FRESH_S: Final = 30.0
 _SEALER: Final = "sealer"
 _MOST: Final = 100_000
+_SEALED: Final = select(checkpoint.c.no).limit(1)
 
 
 def check_log(database: Database, published: Published, beats: Iterable[Beat]) -> list[Finding]:
@@ -42,7 +44,23 @@ def check_log(database: Database, published: Published, beats: Iterable[Beat]) -
         require_published(database, published)
     except AuditError as error:
         found.append(failed("log", error))
+    if database.read(lambda conn: conn.execute(_SEALED).first()) and not _is_published(published):
+        found.append(
+            warn(
+                "log",
+                f"The record is sealed, but no checkpoint of it is in {published.folder}: from "
+                "here nobody would notice an older copy of the ledger in its place.",
+                fix="Let EXPUNGE_AUDIT_DIR lead to the sealer's directory; to read it is enough.",
+            )
+        )
     return found
+
+
+def _is_published(published: Published) -> bool:
+    try:
+        return published.checkpoint() is not None
+    except AuditError:
+        return False
 
 
 def check_guard(guard: Guard, *, sqlite: bool) -> Finding:
@@ -76,12 +94,12 @@ def check_sealer(beats: Iterable[Beat], waiting: int) -> Finding:
     """
     alive = any(one.role == _SEALER and one.age_s < _FRESH_S for one in beats)
     if alive:
-        return ok("sealer", f"A sealer runs; {waiting:,} events wait for it.")
+        return ok("sealer", f"A sealer runs; {counted(waiting, 'event')} to be sealed.")
     if waiting:
         return warn(
             "sealer",
-            f"No sealer runs, and {waiting:,} events are not sealed: until they are, nobody could "
-            "tell if they were changed.",
+            f"No sealer runs for {counted(waiting, 'event')} to be sealed: until then, nobody "
+            "could tell a change.",
             fix="Start `expunge seal`, where the signing key is.",
         )
     return ok("sealer", "No sealer runs; nothing waits for one.")

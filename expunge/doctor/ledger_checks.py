@@ -5,6 +5,7 @@ from typing import Final
 
 from expunge.doctor.findings import Finding, fail, ok, warn
 from expunge.doctor.ledger_facts import Beat, LedgerFacts
+from expunge.tables import counted
 from ledger.pauses import Pause
 
 __all__ = ["check_clock", "check_requests", "check_standstills", "check_workers"]
@@ -135,7 +136,7 @@ def check_requests(facts: LedgerFacts) -> list[Finding]:
         found.append(
             warn(
                 "requests",
-                f"Given up, and waiting for a person: {facts.dead:,} chunks.",
+                f"Given up, and waiting for a person: {counted(facts.dead, 'chunk')}.",
                 fix="expunge dead list, then `expunge dead redrive` or `expunge dead discard`.",
             )
         )

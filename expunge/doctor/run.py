@@ -175,10 +175,10 @@ def _other_keys(database: Database, folder: Path) -> list[Finding]:
     return [
         fail(
             "keys of the ledger",
-            "The newest requests do not hold under these keys: what is handed in with them would "
-            "be taken for tampered with, and nobody would be found.",
-            fix="Put the ledger's own keys into EXPUNGE_KEYS_DIR; if they are its own, somebody "
-            "changed its rows: expunge audit verify.",
+            "order.key or pseudonym.key is not this ledger's own: nothing is handed in or carried "
+            "out with them.",
+            fix="Put the ledger's own keys into EXPUNGE_KEYS_DIR, or correct EXPUNGE_LEDGER_URL; "
+            "if its own are lost: expunge keys adopt --help.",
         )
     ]
 

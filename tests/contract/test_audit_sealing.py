@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from expunge.doctor.audit_checks import check_log
 from ledger import upgrade
 from ledger.audit.merkle import verify_consistency, verify_inclusion
 from ledger.audit.notes import open_checkpoint
 from ledger.audit.opening import open_new_origin
 from ledger.audit.pruning import prune_bodies
+from ledger.audit.published import Published
 from ledger.audit.rotating import begin_rotation
 from ledger.audit.signing import SigningKeys
 from ledger.audit.stored import StoredTree
@@ -27,6 +29,19 @@ from tests.support.audit_log import AuditLog
 @pytest.fixture
 def log(world, tmp_path):
     return AuditLog(world.database, tmp_path)
+
+
+def test_the_doctor_tells_of_a_sealed_record_whose_checkpoint_is_not_here(world, log, tmp_path):
+    def told(folder):
+        found = check_log(world.database, Published(folder), [])
+        return [one.says for one in found if one.check == "log"]
+
+    assert told(tmp_path / "nowhere") == []  # nothing was sealed yet
+    log.add(1)
+    log.seal()
+    assert told(log.published.folder) == []
+    (says,) = told(tmp_path / "nowhere")
+    assert "no checkpoint of it is in" in says
 
 
 class KilledError(BaseException):

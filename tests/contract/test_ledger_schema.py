@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from ledger.errors import LedgerError, SchemaError, SettingsError
 from ledger.schema import metadata
 from tests.support.ledger_world import KEYS
 
-HEAD = "0006"
+HEAD = "0007"
 
 
 def tables_of(url):
@@ -77,6 +78,19 @@ def test_hosts_that_upgrade_at_the_same_moment_all_succeed(ledger_url):
     assert found == [HEAD] * 3
 
 
+def test_a_mistyped_path_says_what_to_correct_and_makes_no_file(tmp_path):
+    path = tmp_path / "no" / "such.db"
+    with pytest.raises(SchemaError, match=r"no file where EXPUNGE_LEDGER_URL says; correct it, or"):
+        Ledger.open(f"sqlite:///{path}", keys=KEYS)
+    path.parent.mkdir()
+    with (
+        closing(Database(f"sqlite:///{path}")) as database,
+        pytest.raises(LedgerError, match=r"file cannot be opened"),
+    ):
+        database.read(lambda conn: conn.execute(text("SELECT 1")))
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_ledger_without_tables_says_which_command_makes_them(ledger_url):
     with pytest.raises(SchemaError, match=r"no tables yet; run `expunge db upgrade`"):
         Ledger.open(ledger_url, keys=KEYS)
@@ -130,12 +144,6 @@ def test_another_database_is_refused_by_name_of_the_setting_or_the_kind(url):
         Database(url)
 
 
-def test_a_database_that_is_not_there_is_a_ledger_error(tmp_path):
-    missing = tmp_path / "no folder" / "ledger.db"
-    with pytest.raises(LedgerError, match=r"file cannot be opened"):
-        Ledger.open(f"sqlite:///{missing}", keys=KEYS)
-
-
 def test_a_file_that_is_no_database_is_a_ledger_error(tmp_path):
     (tmp_path / "x.db").write_bytes(b"this is no database at all" * 100)
     with pytest.raises(LedgerError):
@@ -185,6 +193,7 @@ CHANGES = [
     *(("readback", *change) for change in READBACK_CHANGES.items()),
     *(("attempt", *change) for change in ATTEMPT_CHANGES.items()),
     ("clock", "one_row", "id = 2"),
+    ("key_check", "one_row", "id = 2"),
     ("account", "interval_positive", "interval_ns = 0"),
     ("account", "stop_has_reason", "paused = 1"),
     ("project", "break_has_reason", "broken_at = 1"),
@@ -211,6 +220,7 @@ def test_impossible_rows_are_refused_by_the_database(world):
         " VALUES (:id, 1, 'acme', 'shop', 'bulk', 0, 'id', 'verify', 0, 'due')",
         id=receipt.id,
     )
+    world.sql("INSERT INTO key_check (id, fingerprint) VALUES (1, 'f')")
     for table, name, change in CHANGES:
         where = " WHERE state = 'due'" if table == "chunk" else ""
         with pytest.raises(IntegrityError, match=name), world.database.engine.begin() as conn:

@@ -42,7 +42,7 @@ def test_from_an_order_to_an_export_that_others_check(home):
     assert "Sealed 3 events; the log has 3." in run("seal", "--once").stderr
     told = run("audit", "verify").stdout
     assert "3 events hashed again, 3 of them signed" in told
-    assert "2 orders carry the MACs of what was ordered." in told
+    assert "MACs of what was ordered hold: 2 orders." in told
     assert told.endswith("Nothing was changed.\n")
     (key,) = lines("keys", "show")
     note = home / "note"

@@ -158,7 +158,7 @@ def test_a_dry_run_counts_only_what_it_would_be_done_to(expunge, submit):
     assert expunge("cancel", ended, "--reason", "x").exit_code == 0
     shown = expunge("hold", ended, going, "--reason", "x", "--dry-run")
     assert shown.exit_code == 3
-    assert "Would hold 1 requests" in shown.stderr
+    assert "Would hold 1 request;" in shown.stderr
     assert "1 have ended or are so already" in shown.stderr
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -282,10 +283,13 @@ def test_a_second_start_that_fails_while_the_first_runs_takes_nothing_from_it(
     path, expected = many_users(tmp_path, "{bad")
     rejects = tmp_path / "rejects"
     seconds = []
+    exists = Path.exists
 
     def second():
         with monkeypatch.context() as patch:
-            patch.setattr("producer.files.rejects.Path.exists", lambda _path: False)
+            patch.setattr(
+                "producer.files.rejects.Path.exists", lambda path: path != rejects and exists(path)
+            )
             seconds.append(expunge("import", path, "--rejects", rejects))
 
     with monkeypatch.context() as patch:

@@ -70,7 +70,9 @@ def postgres_url(postgres: PostgresServer) -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def ledger_url(request, tmp_path):
-    """The URL of an empty ledger, once on SQLite and once on PostgreSQL."""
+    """The URL of an empty database, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
+        path = tmp_path / "ledger.db"
+        path.touch()
+        return f"sqlite:///{path}"
     return request.getfixturevalue("postgres_url")

@@ -7,11 +7,13 @@ Python's standard library, and `cryptography` for Ed25519. Written from docs/for
 Prints what is wrong, a line each, and exits with 1 when anything is.
 """
 
+import argparse
 import base64
 import hashlib
 import json
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -202,15 +204,25 @@ def faults(file: Iterable[str], keys: Keys, kept: Iterable[str] = ()) -> Iterato
 
 
 def main(arguments: list[str]) -> int:
-    kept = []
-    while "--checkpoint" in arguments:
-        at = arguments.index("--checkpoint")
-        with open(arguments[at + 1], encoding="utf-8") as note:  # noqa: PTH123 - kept small
-            kept.append(note.read())
-        del arguments[at : at + 2]
-    path, *lines = arguments
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 - kept small
-        found = list(faults(file, Keys(lines), kept))
+    parser = argparse.ArgumentParser(
+        description="Check an audit export. Exit code 0: good, 1: not good, 2: cannot be checked."
+    )
+    parser.add_argument("file", type=Path, help="what `expunge audit export` wrote")
+    parser.add_argument("keys", nargs="+", metavar="KEY", help="lines of `expunge keys show`")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        action="append",
+        default=[],
+        help="a note that was kept elsewhere, which the export must hold; may be given again",
+    )
+    given = parser.parse_args(arguments)
+    try:
+        notes = [note.read_text(encoding="utf-8") for note in given.checkpoint]
+        with given.file.open(encoding="utf-8") as file:
+            found = list(faults(file, Keys(given.keys), notes))
+    except OSError as error:
+        parser.error(str(error))
     for fault in found:
         sys.stdout.write(fault + "\n")
     sys.stdout.write("NOT good\n" if found else "good\n")

@@ -7,12 +7,14 @@ KEY is a public key as `expunge keys show` prints it. Needs Python's standard li
 and exits with 1 when anything is.
 """
 
+import argparse
 import base64
 import hashlib
 import hmac
 import json
 import struct
 import sys
+from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
@@ -326,21 +328,23 @@ def check_list(said: Fields, opening: Fields, ids: list[str]) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    named = {}
-    for option in ("--opening", "--items"):
-        if option in arguments:
-            at = arguments.index(option)
-            with open(arguments[at + 1], "rb") as file:  # noqa: PTH123 - kept small
-                named[option] = file.read()
-            del arguments[at : at + 2]
-    path, *keys = arguments
-    with open(path, "rb") as file:  # noqa: PTH123 - kept small
-        data = file.read()
+    parser = argparse.ArgumentParser(
+        description="Check a certificate. Exit code 0: good, 1: not good, 2: cannot be checked."
+    )
+    parser.add_argument("file", type=Path, help="what `expunge certificate issue` printed")
+    parser.add_argument("keys", nargs="+", metavar="KEY", help="lines of `expunge keys show`")
+    parser.add_argument("--items", type=Path, help="the list of ids, one a line; with --opening")
+    parser.add_argument("--opening", type=Path, help="what `certificate issue --opening` wrote")
+    given = parser.parse_args(arguments)
+    if (given.items is None) != (given.opening is None):
+        parser.error("--items and --opening go together")
     try:
-        said = check(data, keys)
-        if "--items" in named:
-            ids = named["--items"].decode().splitlines()
-            check_list(said, parse(named["--opening"]), ids)
+        said = check(given.file.read_bytes(), given.keys)
+        if given.items is not None:
+            ids = given.items.read_text(encoding="utf-8").splitlines()
+            check_list(said, parse(given.opening.read_bytes()), ids)
+    except OSError as error:
+        parser.error(str(error))
     except WrongError as error:
         sys.stdout.write(f"{error}\nNOT good\n")
         return 1

@@ -1,6 +1,7 @@
 """`expunge submit`: one request."""
 
 import math
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import typer
@@ -123,6 +124,9 @@ def submit(  # noqa: PLR0917 - typer makes options of them, which are named
         else:
             receipt = producer.purge_agent(subject or "", include_later=include_later, **terms)
         tell_hold(receipt)
+        due_at = terms["due_at"]
+        if due_at is not None and due_at < datetime.now(UTC):
+            typer.echo("--due is over already: the request counts as overdue.", err=True)
         if timeout_s is None:
             _show(receipt, output)
             return

@@ -4,6 +4,7 @@ import json
 import random
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,30 @@ def test_whoever_has_the_list_and_the_opening_can_show_that_it_is_about_it(world
     assert "has 24 ids" in faults(check_items, IDS[:-1])[0]
     assert faults(check_subject, "alice") == []
     assert "somebody else" in faults(check_subject, "bob")[0]
+
+
+def test_the_second_verifier_is_a_command_of_its_own(world, seal, tmp_path, capsys):
+    request_id = done(world)
+    keys = [str(key) for key in seal()]
+    names = {name: str(tmp_path / name) for name in ("made", "opening", "items", "fewer")}
+    opening = open_up(world.database, Macs(KEYS), request_id, generation=1, principal="op")
+    Path(names["made"]).write_bytes(issue(world.database, request_id, keys=seal()))
+    Path(names["opening"]).write_bytes(opening.file())
+    Path(names["items"]).write_text("\n".join(IDS))
+    Path(names["fewer"]).write_text("\n".join(IDS[1:]))
+
+    def run(*arguments):
+        code = verify_certificate.main([names.get(one, one) for one in arguments])
+        return code, capsys.readouterr().out
+
+    assert run("made", *keys) == (0, "good\n")
+    assert run("made", *keys, "--opening", "opening", "--items", "items") == (0, "good\n")
+    code, says = run("made", *keys, "--opening", "opening", "--items", "fewer")
+    assert (code, says) == (1, "another list\nNOT good\n")
+    for wrong in (["made"], ["made", *keys, "--items", "items"], ["nowhere", *keys]):
+        with pytest.raises(SystemExit) as ended:
+            run(*wrong)
+        assert ended.value.code == 2
 
 
 def test_the_second_verifier_finds_the_same_certificate_and_list_good(world, seal):

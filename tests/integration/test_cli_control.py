@@ -279,6 +279,13 @@ def test_the_list_marks_what_is_held_or_overdue(expunge, submit):
     assert one(expunge("list", "overdue:true", "-o", "json"))[0]["overdue"] is True
 
 
+def test_a_due_date_that_is_over_is_told_at_once(expunge):
+    over = expunge("submit", "--memory-id", "a", "--due", "2020-01-01T00:00:00Z")
+    ahead = expunge("submit", "--memory-id", "b", "--due", "2999-01-01T00:00:00Z")
+    assert (over.exit_code, "counts as overdue" in over.stderr) == (0, True)
+    assert (ahead.exit_code, "overdue" in ahead.stderr) == (0, False)
+
+
 def test_the_list_marks_what_is_at_risk(expunge, submit):
     now = datetime.now(UTC)
     soon = submit(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from expunge.cli.output import Output, OutputOption, show_many
+from expunge.tables import counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -65,7 +66,8 @@ def find(
 def names_from(value: str, *, option: str) -> "Iterator[str]":
     """Yield the names of a file or of standard input, one a line, as they stand there.
 
-    An empty line comes as an empty name, so that the others keep their numbers.
+    An empty line comes as an empty name, so that the others keep their numbers. At the end it says
+    on stderr what makes names unknown by mistake: there are none, or blanks stand around them.
 
     Raises:
         RequestError: It is no file: a name on the command line would stay in the shell's history.
@@ -76,9 +78,20 @@ def names_from(value: str, *, option: str) -> "Iterator[str]":
     if value != "-" and not value.startswith("@"):
         msg = f"{option} takes @FILE or -, so that no id stays in the shell's history."
         raise RequestError(msg)
+    names = padded = 0
     with open_source(value.removeprefix("@")) as source:
         for line in source.lines():
+            names += line.content != ""
+            padded += line.content != line.content.strip()
             yield line.content
+    if not names:
+        typer.echo("There is no name in it.", err=True)
+    if padded:
+        typer.echo(
+            f"{counted(padded, 'line')} with blanks before or after the name: they count, and "
+            "nobody is known by them who was ordered without.",
+            err=True,
+        )
 
 
 def show_known(known: "Sequence[Known]", *, output: Output) -> None:

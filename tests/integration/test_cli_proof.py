@@ -87,6 +87,14 @@ def test_names_are_found_by_their_lines_and_only_from_files(expunge, erased):
     assert expunge("find").exit_code == 2
 
 
+def test_what_makes_names_unknown_by_mistake_is_told(expunge, erased):
+    padded = expunge("find", "--user", "-", stdin="alice \nalice\n bob\n")
+    assert padded.exit_code == 0
+    assert "2 lines with blanks before or after the name" in padded.stderr
+    assert "no name in it" in expunge("find", "--user", "-", stdin="\n").stderr
+    assert "blanks" not in expunge("find", "--user", "-", stdin="alice\n").stderr
+
+
 def test_other_keys_than_the_ledgers_find_nobody_missing(expunge, erased, tmp_path, monkeypatch):
     monkeypatch.setenv("EXPUNGE_KEYS_DIR", str(tmp_path / "others"))
     Keys.create(tmp_path / "others")

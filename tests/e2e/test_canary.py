@@ -52,6 +52,7 @@ class House:
         self.echo = echo
         self.folder = folder
         self.ports = {"worker": free_port(), "bridge": free_port()}
+        self.bridge: subprocess.Popen[bytes] | None = None
         self.command_lines: set[str] = set()
         self.outputs: list[str] = []
         self.monitored: list[str] = []
@@ -69,10 +70,13 @@ class House:
             "EXPUNGE_REDIS_URL": stack.valkey.url.replace("//", f"//default:{PASSWORD}@"),
         }
 
-    def start(self):
+    def start_worker(self, **changed):
         self.worker = self.stack.start_worker(
-            EXPUNGE_HEALTH_PORT=str(self.ports["worker"]), **self.settings
+            EXPUNGE_HEALTH_PORT=str(self.ports["worker"]), **self.settings, **changed
         )
+
+    def start(self):
+        self.start_worker()
         with (self.folder / "bridge.log").open("wb") as log:
             self.bridge = subprocess.Popen(
                 [sys.executable, "-m", "expunge", "bridge"],
@@ -87,7 +91,8 @@ class House:
         self.look_at_command_lines()
 
     def look_at_command_lines(self):
-        for pid in [*self.worker.members(), self.bridge.pid]:
+        bridge = [] if self.bridge is None else [self.bridge.pid]
+        for pid in [*self.worker.members(), *bridge]:
             try:
                 raw = Path(f"/proc/{pid}/cmdline").read_bytes()
             except OSError:
@@ -120,6 +125,9 @@ class House:
     def send(self, body):
         with self.stack.valkey.client() as client:
             client.xadd(DEFAULT_STREAM, {"event": body})
+
+    def log(self):
+        return self.worker.log.read_text()
 
     def everything(self):
         """Give all that anybody could read, by where it is."""
@@ -167,8 +175,9 @@ def house(tmp_path):
         try:
             yield made
         finally:
-            made.bridge.kill()
-            made.bridge.wait()
+            if made.bridge is not None:
+                made.bridge.kill()
+                made.bridge.wait()
 
 
 def watch_redis(house):
@@ -267,6 +276,38 @@ def test_nothing_that_anybody_can_read_holds_an_id_a_user_or_a_key(house):
     ours = [line for line in lines if line["logger"].startswith(OURS)]
     assert [line for line in ours if REDACTED in line.values() or "redacted_fields" in line] == []
     assert {"request_finished", "message_parked", "part_ended"} & {line["event"] for line in ours}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+@pytest.mark.fault("F118")
+def test_a_worker_in_development_mode_shows_none_of_it_although_it_crashes(house):
+    """Python tells more then: of slow tasks, of what was not closed, of where a crash was."""
+    stack = house.stack
+    house.start_worker(**DEVELOPMENT)
+    ready = house.ports["worker"], "/readyz"
+    until(lambda: page(*ready)[0] == 200, seconds=60, why="the worker to be ready")
+    house.order(Kind.MEMORIES, ids=[f"{MEMORY}-e{n}" for n in range(12)], verify="full")
+    house.order(Kind.USER, subject=USER)
+    stack.control.seed_ids([f"{MEMORY}-{n}" for n in range(30)], user_id=USER)
+    stack.control.set_faults(
+        {"kind": "html", "endpoint": "any", "count": 2},
+        {"kind": "truncated", "endpoint": "any", "count": 2},
+        {"kind": "reset_after_applying", "endpoint": "any", "count": 2},
+    )
+    stack.submit([f"{MEMORY}-{n}" for n in range(30)], chunk_size=2, verify="none")
+    until(lambda: house.echo.deletions > 12, seconds=120, why="all answers to be given")
+    stack.wait_for_calls(6, seconds=60)
+
+    child = worker_child(house)
+    assert b"PYTHONDEVMODE=1" in Path(f"/proc/{child}/environ").read_bytes()
+    os.kill(child, signal.SIGABRT)
+
+    until(lambda: "Fatal Python error" in house.log(), seconds=30, why="the crash to be told")
+    house.worker.terminate()
+    house.worker.wait(60)
+    seen = house.log() + house.worker.stdout
+    assert [word for word in (TOKEN, stack.simulator.api_key) if word in seen] == []
 
 
 def worker_child(house):

@@ -11,7 +11,7 @@ from typing import Final
 
 from ledger.clock import wall_us
 
-__all__ = ["new_id"]
+__all__ = ["made_us", "new_id"]
 
 _RANDOM: Final = (1 << 76) - 1
 _VERSION: Final = 7 << 76
@@ -23,3 +23,12 @@ def new_id() -> str:
     number = uuid.uuid4().int & _RANDOM | _VERSION | (wall_us() // 1_000) << 80
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def made_us(made: str) -> int:
+    """Give the moment that stands in such an id: microseconds since 1970, to the millisecond.
+
+    Raises:
+        ValueError: It is no UUID.
+    """
+    return (uuid.UUID(made).int >> 80) * 1_000

@@ -132,6 +132,11 @@ def _families(found: Gauges) -> list[Metric]:
             "Requests of which something was not what was ordered",
             found.tampered,
         ),
+        _plain(
+            "expunge_audit_unsealed_age_seconds",
+            "Age of the oldest event that is not in the signed log; 0 without one",
+            found.unsealed_s,
+        ),
         _plain("expunge_parked_messages", "Queue messages that are no order", found.parked),
         dead,
         paused,

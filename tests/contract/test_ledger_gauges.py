@@ -9,6 +9,7 @@ from ledger.gauges import GaugeReader, read_gauges
 from ledger.migrate import _known, check_schema
 from ledger.schema import attempt, chunk, parked_message
 from ledger.tasks import Dead, Delivered
+from tests.support.audit_log import AuditLog
 from tests.support.ledger_world import POLICY, settled
 
 HEAD, _ = _known()
@@ -24,6 +25,7 @@ def test_an_empty_ledger_gives_every_series_a_zero(world):
     assert found.requests == {"receiving": 0, "scheduled": 0, "open": 0, "verifying": 0}
     assert found.oldest_s == {"memories": 0.0, "user": 0.0, "agent": 0.0}
     assert (found.overdue, found.held, found.parked, found.dead) == (0, 0, 0, {})
+    assert found.unsealed_s == 0
     assert found.paused == {
         ("project", "blog"): False,
         ("project", "far"): False,
@@ -33,6 +35,21 @@ def test_an_empty_ledger_gives_every_series_a_zero(world):
     }
     assert found.circuits == {"blog": False, "far": False, "shop": False}
     assert found.heartbeats == ()
+
+
+def test_the_oldest_event_that_nobody_sealed_tells_its_age(world, tmp_path):
+    log = AuditLog(world.database, tmp_path)
+    world.submit(["a"])
+    world.clock.tick(100)
+    world.submit(["b"])
+    world.clock.tick(10)
+    assert gauges(world).unsealed_s == pytest.approx(110, abs=0.01)
+
+    log.seal()
+
+    assert gauges(world).unsealed_s == 0
+    world.sql("INSERT INTO unsealed (event) VALUES ('no event of ours')")
+    assert gauges(world).unsealed_s == 0
 
 
 def test_requests_are_counted_until_they_end_with_the_age_of_the_oldest(world):

@@ -13,6 +13,7 @@ from memos_api.departure import trace_departures
 
 if TYPE_CHECKING:
     import ssl
+    from collections.abc import Mapping
 
 __all__ = ["KEEP_ALIVE_S", "build_transport", "connect_trouble", "tls_context"]
 
@@ -45,7 +46,10 @@ def connect_trouble(error: BaseException | None) -> str:
 
 
 def build_transport(
-    *, in_flight: int, tls: ssl.SSLContext | None = None
+    *,
+    in_flight: int,
+    tls: ssl.SSLContext | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> httpx.AsyncBaseTransport:
     """Build httpx' transport on aiohttp's connection pool, inside the running event loop.
 
@@ -56,12 +60,14 @@ def build_transport(
     Args:
         in_flight: Most connections; further calls wait for one.
         tls: Another TLS context, for a private certificate authority.
+        headers: Of every request; those of a request itself take their place.
     """
     context = tls or tls_context()
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=in_flight, ssl=context, keepalive_timeout=KEEP_ALIVE_S
         ),
+        headers=headers,
         cookie_jar=aiohttp.DummyCookieJar(),
         trust_env=False,
         timeout=aiohttp.ClientTimeout(),

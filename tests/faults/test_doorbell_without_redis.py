@@ -16,6 +16,7 @@ from tests.support.bells import (
     wait_for_drains,
 )
 from tests.support.stack import Stack, until
+from worker.app import DRAIN_S
 
 RATE = 60
 # From the fault's end until Celery's children drain again.

@@ -208,7 +208,7 @@ class _Recording:
 
     def _settle_chunk(self, settled: Settlement) -> bool:
         task, move = settled.task, settled.move
-        n = 0 if task.leftover else len(task.ids) or 1
+        n = 0 if task.leftover else task.n or 1
         into, values = self._chunk_values(settled)
         if not self._settle(chunk, task.chunk_id, task.fence, values):
             return False
@@ -246,14 +246,14 @@ class _Recording:
                     "burnt": task.burnt + int(move.burn),
                     "doubtful": int(task.doubtful or move.doubtful),
                 }
-            case Probe() if task.ids and not task.leftover:
+            case Probe() if task.n and not task.leftover:
                 return "pending", due | {"due_ns": FOREVER_NS, "reading": 1}
             case Unsent():
                 return "pending", {"state": ChunkState.DUE, "due_ns": 0, "lease_until_ns": 0}
-            case Split() if len(task.ids) > 1:
+            case Split() if task.n > 1:
                 return "pending", {"last_reason": settled.reason}
             case _:
-                msg = f"{type(move).__name__} is no move of a chunk of {len(task.ids)} ids"
+                msg = f"{type(move).__name__} is no move of a chunk of {task.n} ids"
                 raise AssertionError(msg)
 
     def _halve(self, chunk_id: int | None, *, hunt: bool) -> None:

@@ -38,7 +38,9 @@ class Task:
         strikes: Rests in a row that the account had before.
         trial: It goes alone, to see whether MemOS is back; failing again uses up no attempt.
         probe: The read is to settle a doubt, not to verify.
-        ids: The chunk's ids, or the one id to read; empty for purges and lists.
+        ids: The chunk's ids, or the one id to read; empty for purges and lists, and once the call
+            that carries them is prepared.
+        n: How many ids that are or were.
         walk: Of a list: what its pages so far have shown; None before the first.
         cutoff_us: Of a purge's list: what was made later than this is not part of the order; None
             when it is.
@@ -73,6 +75,12 @@ class Task:
     leftover: bool = False
     control: bool = False
     second_look: bool = False
+    n: int = -1
+
+    def __post_init__(self) -> None:
+        """Count the ids."""
+        if self.n < 0:
+            object.__setattr__(self, "n", len(self.ids))
 
     def __repr__(self) -> str:
         """Show the attempt's name, never an id."""

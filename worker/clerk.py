@@ -24,6 +24,9 @@ from ledger.errors import LedgerError
 from ledger.finish import Ended
 from ledger.settings import Settings
 from ledger.tasks import Claim, Settlement
+from memos_api import Dialect
+from worker.clients import dialects_of
+from worker.prepared import PreparedClaim
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -74,6 +77,7 @@ class Office:
         keys_dir: Where its keys are.
         home: Where crash points leave their marks.
         crash_points: Of a test.
+        dialects: By project: in which calls are prepared.
         doubtful: Whether an earlier clerk was lost: what is recorded may be there already.
     """
 
@@ -81,6 +85,7 @@ class Office:
     keys_dir: Path
     home: Path
     crash_points: str | None
+    dialects: Mapping[str, Dialect]
     doubtful: bool = False
 
 
@@ -101,13 +106,13 @@ class Clerk:
         self._lock = threading.Lock()
         self._desk = _Desk(self._office(doubtful=False), lines)
 
-    def claim(self, **given: Any) -> Claim:  # noqa: ANN401 - as `Ledger.claim` has them
-        """Take due work with its slots (`Ledger.claim`).
+    def claim(self, **given: Any) -> PreparedClaim:  # noqa: ANN401 - as `Ledger.claim` has them
+        """Take due work with its slots (`Ledger.claim`), and with its calls.
 
         Raises:
             LedgerError: As there, or the process was lost: what it claimed lapses with its lease.
         """
-        claim: Claim = self._ask("claim", **given)
+        claim: PreparedClaim = self._ask("claim", **given)
         return claim
 
     def record(self, settlements: Sequence[Settlement]) -> list[str]:
@@ -178,6 +183,7 @@ class Clerk:
             keys_dir=self._settings.keys_dir,
             home=self._settings.home,
             crash_points=self._settings.crash_points,
+            dialects=dialects_of(self._settings),
             doubtful=doubtful,
         )
 

@@ -19,6 +19,7 @@ from ledger.crash_points import arm
 from ledger.errors import DiskError, ExpungeError, LedgerError
 from ledger.logs import configure_logs
 from worker.clerk import Office
+from worker.prepared import prepared
 
 __all__ = ["main"]
 
@@ -35,7 +36,8 @@ class _Room:
     def answer(self, office: Office, name: str, given: dict[str, Any]) -> tuple[bool, Any]:
         """Do what was asked; gives whether it went well, and the result or the error."""
         try:
-            return True, getattr(self._opened(office), name)(**given)
+            answer = getattr(self._opened(office), name)(**given)
+            return True, prepared(answer, office.dialects) if name == "claim" else answer
         except ExpungeError as error:
             return False, error
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told without values

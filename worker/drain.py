@@ -18,13 +18,13 @@ from ledger.advance import FEW_CHUNKS
 from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
-from memos_api import KeptBackError, MemosClient, Outcome
+from memos_api import Call, KeptBackError, MemosClient, Outcome
 from worker.appetite import Appetite
 from worker.clerk import Books
-from worker.clients import prepare
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
 from worker.outbox import Outbox
+from worker.prepared import PreparedClaim, prepare
 from worker.punctual import TOO_LATE_NS, Punctual
 from worker.stop import StopFlag
 from worker.watching import Watch
@@ -212,10 +212,11 @@ class Drain:
 
     def _start(self, claim: Claim) -> None:
         now = time.monotonic_ns()
-        for task in claim.tasks:
+        calls = claim.calls if isinstance(claim, PreparedClaim) else [None] * len(claim.tasks)
+        for task, call in zip(claim.tasks, calls, strict=True):
             # A slot that is over by now tells of the ledger, and not of this loop.
             in_time = self._punctual.here(task.slot_ns) > now
-            running = asyncio.create_task(self._carry_out(task, claim, in_time=in_time))
+            running = asyncio.create_task(self._carry_out(task, call, claim, in_time=in_time))
             self._calls.add(running)
             running.add_done_callback(self._ended)
 
@@ -248,7 +249,9 @@ class Drain:
 
     # -- call -------------------------------------------------------------------------------------
 
-    async def _carry_out(self, task: Task, claim: Claim, *, in_time: bool) -> None:
+    async def _carry_out(
+        self, task: Task, call: Call | None, claim: Claim, *, in_time: bool
+    ) -> None:
         if task.project not in self._clients:
             self._outbox.put(_without_key(task))
             return
@@ -259,8 +262,9 @@ class Drain:
             await _until(slot_ns - _EARLY_NS)
         finally:
             self._waiting -= 1
-        # Not before: all calls of a claim at once would hold up those whose slots are now.
-        call = prepare(task, client.dialect)
+        if call is None:
+            # Not before: all calls of a claim at once would hold up those whose slots are now.
+            call = prepare(task, client.dialect)
         missed = time.monotonic_ns() - slot_ns > TOO_LATE_NS
         if in_time:
             self._appetite.came(missed=missed)

@@ -111,7 +111,7 @@ def _after_delete(  # noqa: PLR0911 - a table of outcomes, a return each
     task: Task, answer: Answer, max_attempts: int, chance: Callable[[], float]
 ) -> Move:
     last = task.burnt + 1 >= max_attempts
-    batch = len(task.ids) > 1
+    batch = task.n > 1
     match answer.outcome:
         case Outcome.ACKNOWLEDGED:
             return Delivered()

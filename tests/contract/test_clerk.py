@@ -1,5 +1,6 @@
 """The ledger of a drain in a process of its own: the same answers, whatever becomes of it."""
 
+import json
 import os
 import select
 import signal
@@ -57,19 +58,23 @@ def pid_of(clerk):
     return clerk._desk._process.pid
 
 
-def claim(clerk):
+def claim(clerk, calls=None):
     """Claim once a slot is near: the first is one interval from the ledger's first use."""
+    calls = [] if calls is None else calls
     until = time.monotonic() + LONGEST_S
-    while not (tasks := clerk.claim(**CLAIM).tasks):
+    while not (claimed := clerk.claim(**CLAIM)).tasks:
         assert time.monotonic() < until
         time.sleep(0.01)
-    return tasks
+    calls.extend(json.loads(call.body)["memory_ids"] for call in claimed.calls)
+    return claimed.tasks
 
 
 def test_what_is_claimed_recorded_and_ended_through_it_is_in_the_ledger(ledger, clerk):
     request_id = submit(ledger)
-    tasks = claim(clerk)
-    assert [task.ids for task in tasks] == [("m0", "m1"), ("m2", "m3"), ("m4", "m5")]
+    calls: list[list[str]] = []
+    tasks = claim(clerk, calls)
+    assert calls == [["m0", "m1"], ["m2", "m3"], ["m4", "m5"]]
+    assert [(task.ids, task.n) for task in tasks] == [((), 2)] * 3
     assert clerk.record([settled(task, Delivered()) for task in tasks]) == [request_id]
     ended = clerk.advance(request_id, policy=POLICY)
     assert (ended.request_id, ended.result) == (request_id, Result.COMPLETE)

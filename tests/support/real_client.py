@@ -9,7 +9,7 @@ from dataclasses import replace
 from ledger.tasks import Task
 from memos_api import Dialect, MemosClient, Reply
 from memos_api.simulator.process import SimulatorProcess
-from worker.clients import prepare
+from worker.prepared import prepare
 
 __all__ = ["RealClient", "real_client"]
 

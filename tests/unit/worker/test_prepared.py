@@ -1,6 +1,8 @@
 """From a task to a body: a batch never becomes a purge, whatever the task holds."""
 
 import json
+import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,10 +10,12 @@ from hypothesis import strategies as st
 
 from ledger.projects import Dialect, Project
 from ledger.states import Kind
+from ledger.tasks import Claim
 from ledger.walks import Walk
 from memos_api import CLOUD, SEARCH, Cloud, SelfHosted
 from tests.support.worker_fakes import make_task as task
-from worker.clients import dialect_of, prepare
+from worker.clients import dialect_of
+from worker.prepared import prepare, prepared
 
 SERVER = SelfHosted(cubes=("one", "two"))
 DIALECTS = st.sampled_from([CLOUD, SERVER])
@@ -202,3 +206,30 @@ def test_the_dialect_is_the_one_that_the_settings_say(said, dialect):
 def test_a_self_hosted_project_without_cubes_has_no_dialect():
     with pytest.raises(ValueError, match="cubes"):
         dialect_of(project(dialect=Dialect.SELF_HOSTED))
+
+
+def test_a_prepared_claim_has_the_calls_and_the_ids_only_in_them():
+    tasks = (task(ids=("a", "b")), task(kind=Kind.USER, ids=(), subject="u"))
+    made = prepared(a_claim(*tasks), {tasks[0].project: CLOUD})
+
+    assert made.calls == tuple(prepare(one, CLOUD) for one in tasks)
+    assert [(one.ids, one.n) for one in made.tasks] == [((), 2), ((), 0)]
+    assert [replace(one, ids=two.ids) for one, two in zip(made.tasks, tasks, strict=True)] == [
+        *tasks
+    ]
+    assert (made.now_ns, made.mono_ns, made.wake_ns) == (1, 2, 3)
+    assert pickle.loads(pickle.dumps(made)) == made  # noqa: S301 - ours
+
+
+def test_what_cannot_be_prepared_is_left_to_whoever_makes_the_calls():
+    """A task without a project's key, or one that names nothing, holds up no other."""
+    whole, nothing = task(ids=("a",)), task(ids=())
+    other = replace(whole, project="elsewhere")
+    made = prepared(a_claim(nothing, other, whole), {whole.project: CLOUD})
+
+    assert [call is None for call in made.calls] == [True, True, False]
+    assert made.tasks[:2] == (nothing, other)
+
+
+def a_claim(*tasks):
+    return Claim(tasks=tasks, now_ns=1, mono_ns=2, wake_ns=3)

@@ -105,6 +105,7 @@ class Drain:
         self._punctual = Punctual()
         self._appetite = Appetite(in_flight)
         self._outbox = Outbox(self._record)
+        self._senders: set[asyncio.Task[None]] = set()
         self._calls: set[asyncio.Task[None]] = set()
         self._watch = watch
         self._halts = Halts()
@@ -138,8 +139,9 @@ class Drain:
                         break
                 await self._nap(claim)
         finally:
-            if self._calls:
-                await asyncio.wait(self._calls)
+            for some in (self._senders, self._calls):
+                if some:
+                    await asyncio.wait(some)
             self._outbox.close()
             for one in watching:
                 one.cancel()
@@ -149,14 +151,14 @@ class Drain:
 
     @property
     def _idle(self) -> bool:
-        return not self._calls and self._outbox.empty
+        return not self._calls and not self._waiting and self._outbox.empty
 
     # -- claim ------------------------------------------------------------------------------------
 
     def _capacity(self) -> int:
         """Say how many calls to claim now; a few at a time would cost a transaction each."""
         bound = self._appetite.now
-        room = min(self._in_flight - len(self._calls), bound - self._waiting)
+        room = min(self._in_flight - len(self._calls), bound) - self._waiting
         return room if room >= max(1, min(bound, self._in_flight) // 4) else 0
 
     async def _claim(self, capacity: int) -> Claim | None:
@@ -211,12 +213,23 @@ class Drain:
                 _log.warning("postpone_failed", error=error, cause=error.cause)
 
     def _start(self, claim: Claim) -> None:
-        now = time.monotonic_ns()
+        self._waiting += len(claim.tasks)
+        sending = asyncio.create_task(self._send_off(claim))
+        self._senders.add(sending)
+        sending.add_done_callback(self._senders.discard)
+
+    async def _send_off(self, claim: Claim) -> None:
+        """Begin each call of a claim shortly before its slot."""
+        claimed_ns = time.monotonic_ns()
         calls = claim.calls if isinstance(claim, PreparedClaim) else [None] * len(claim.tasks)
         for task, call in zip(claim.tasks, calls, strict=True):
-            # A slot that is over by now tells of the ledger, and not of this loop.
-            in_time = self._punctual.here(task.slot_ns) > now
-            running = asyncio.create_task(self._carry_out(task, call, claim, in_time=in_time))
+            slot_ns = self._punctual.here(task.slot_ns)
+            await _until(slot_ns - _EARLY_NS)
+            self._waiting -= 1
+            # A slot that was over when it came tells of the ledger, and not of this loop.
+            in_time = slot_ns > claimed_ns
+            carrying = self._carry_out(task, call, claim, slot_ns=slot_ns, in_time=in_time)
+            running = asyncio.create_task(carrying)
             self._calls.add(running)
             running.add_done_callback(self._ended)
 
@@ -250,18 +263,12 @@ class Drain:
     # -- call -------------------------------------------------------------------------------------
 
     async def _carry_out(
-        self, task: Task, call: Call | None, claim: Claim, *, in_time: bool
+        self, task: Task, call: Call | None, claim: Claim, *, slot_ns: int, in_time: bool
     ) -> None:
         if task.project not in self._clients:
             self._outbox.put(_without_key(task))
             return
         client = self._clients[task.project]
-        slot_ns = self._punctual.here(task.slot_ns)
-        self._waiting += 1
-        try:
-            await _until(slot_ns - _EARLY_NS)
-        finally:
-            self._waiting -= 1
         if call is None:
             # Not before: all calls of a claim at once would hold up those whose slots are now.
             call = prepare(task, client.dialect)

@@ -45,11 +45,11 @@ class Halts:
 
     def hold(self, task: Task, *, claimed_mono_ns: int) -> bool:
         """Say whether a task must stay, claimed at that moment of `time.monotonic_ns()`."""
-        return any(
-            task.claimed_ns <= self._ledger_ns.get(name, -1)
-            or claimed_mono_ns <= self._own_ns.get(name, -1)
-            for name in (f"account/{task.account}", f"project/{task.project}")
-        )
+        account, project = f"account/{task.account}", f"project/{task.project}"
+        ledger, own = self._ledger_ns, self._own_ns
+        return task.claimed_ns <= max(
+            ledger.get(account, -1), ledger.get(project, -1)
+        ) or claimed_mono_ns <= max(own.get(account, -1), own.get(project, -1))
 
 
 def _stopped_by(settled: Settlement) -> list[str]:

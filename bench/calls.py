@@ -38,12 +38,12 @@ _WARM_S: Final = 1.0
 
 
 def in_flight(latency_ms: float) -> int:
-    """Give the calls in flight of the client and of each process: as many as fill a core."""
+    """Give the calls in flight of the raw client: as many as fill a core."""
     return 1_024 if latency_ms >= 100 else 256  # noqa: PLR2004 - 5 calls a second each
 
 
 def measure_worker(
-    ledgers: Ledgers, kind: str, server: Server, *, processes: int, calls: int, seconds: float
+    ledgers: Ledgers, kind: str, server: Server, *, processes: int, seconds: float
 ) -> dict[str, Any]:
     """Measure real worker processes on a filled ledger.
 
@@ -52,10 +52,9 @@ def measure_worker(
         kind: `sqlite` or `postgresql`.
         server: What they call.
         processes: `EXPUNGE_PROCESSES` of the one worker.
-        calls: `EXPUNGE_IN_FLIGHT`.
         seconds: How long to look, after it has warmed up.
     """
-    values = settings(rate_per_second=RATE, in_flight=calls, processes=processes)
+    values = settings(rate_per_second=RATE, processes=processes)
     with (
         ledgers.filled(kind, chunks=CHUNKS, ids_per_chunk=IDS_PER_CHUNK) as url,
         House(url, ledgers.keys_folder, server.base_url, values) as house,
@@ -137,9 +136,7 @@ def _rows(
     rows = []
     for kind in kinds:
         for number in processes:
-            row = measure_worker(
-                ledgers, kind, server, processes=number, calls=calls, seconds=seconds
-            )
+            row = measure_worker(ledgers, kind, server, processes=number, seconds=seconds)
             say(f"{latency_ms} ms: {row['who']}: {row['per_s']:,.0f}/s")
             rows.append(row)
         # Again after each ledger, so that a busy moment of the machine meets both sides.
@@ -174,7 +171,7 @@ def _rows(
 
 
 def _print(found: dict[str, Any]) -> Table:
-    title = f"(a) {found['latency_ms']} ms latency, {found['in_flight']} calls in flight"
+    title = f"(a) {found['latency_ms']} ms latency, {found['in_flight']} raw calls in flight"
     if not found["counts"]:
         title += f"; DOES NOT COUNT: the server alone gives less than {_LEAST_SERVER} x the client"
     rows = [

@@ -36,7 +36,6 @@ _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1 << 10
 _ROWS_AT_ONCE: Final = 100_000
 _CHUNKS: Final = 24_000
 _LATENCY_MS: Final = 20
-_IN_FLIGHT: Final = 256
 _STARTS: Final = 3
 # Nothing listens there: no server of this machine is rung.
 _NO_REDIS: Final = "redis://127.0.0.1:1/0"
@@ -135,7 +134,7 @@ def beside(ledgers: Ledgers, *, rate: float, seconds: float) -> dict[str, Any]:
         ledgers.filled("sqlite", chunks=_CHUNKS, ids_per_chunk=100) as url,
         Server(latency_ms=_LATENCY_MS) as server,
     ):
-        values = settings(rate_per_second=rate, in_flight=_IN_FLIGHT)
+        values = settings(rate_per_second=rate)
         with House(url, ledgers.keys_folder, server.base_url, values) as house:
             house.start_worker()
             until(lambda: server.count().calls > rate / 5, seconds=30, why="calls")

@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, Final
 
 import worker.process
-from bench.calls import CHUNKS, IDS_PER_CHUNK, RATE, in_flight
+from bench.calls import CHUNKS, IDS_PER_CHUNK, RATE
 from bench.house import KINDS, Ledgers, settings
 from bench.report import Table, keep, table
 from bench.server import Server
@@ -56,7 +56,7 @@ def measure(
             "EXPUNGE_LEDGER_URL": url,
             "MEMOS_API_KEY": "bench",
             "MEMOS_BASE_URL": server.base_url,
-            **settings(rate_per_second=RATE, in_flight=in_flight(latency_ms)),
+            **settings(rate_per_second=RATE),
         }
         command = [sys.executable, "-m", "bench.profiling", "--inside", thread]
         command += ["--seconds", str(seconds)]

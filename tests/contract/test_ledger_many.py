@@ -399,7 +399,9 @@ def test_they_stand_in_line_behind_those_that_were_there_before(world):
 @pytest.fixture
 def bulk(tmp_path, monkeypatch):
     """Gives a function that holds SQLite's writer for 12 ms, and the rests before each time."""
-    database = Database(f"sqlite:///{tmp_path}/bulk.db")
+    path = tmp_path / "bulk.db"
+    path.touch()
+    database = Database(f"sqlite:///{path}")
     database.write_bulk(lambda _conn: None)
     now, slept = [database.turned + 1], []
 

@@ -74,7 +74,7 @@ def sealing_and_verifying(url: str, folder: Path, events: int) -> None:
         took = time.perf_counter() - began
         print(f"sealed    {sealed:>10,} events in {took:6.1f} s: {sealed / took:,.0f} a second")
         began = time.perf_counter()
-        verdict = database.read(
+        verdict = database.read_long(
             lambda conn: verify(conn, keys=published.keys(), published=published.checkpoint())
         )
         took = time.perf_counter() - began

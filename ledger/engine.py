@@ -204,6 +204,29 @@ class Database:
         """
         return self._run(work, immediate=False)
 
+    def read_long(self, work: Callable[[Connection], T]) -> T:
+        """Do as `read` does, for a walk of many statements that may take minutes.
+
+        On PostgreSQL each of them, and what is done between two, may take as long as otherwise the
+        whole transaction.
+
+        Raises:
+            LedgerError: The database did not answer, or kept still for too long.
+        """
+        patience = self._patience
+        if patience is None:
+            return self.read(work)
+
+        def walk(conn: Connection) -> T:
+            def go_on(*_told: object) -> None:
+                patience.extend(conn)
+
+            for moment in ("before_cursor_execute", "after_cursor_execute"):
+                event.listen(conn, moment, go_on)
+            return work(conn)
+
+        return self.read(walk)
+
     def close(self) -> None:
         """Give the connections back."""
         self.engine.dispose()

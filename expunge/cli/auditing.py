@@ -69,7 +69,7 @@ def verify(
     with closing(Database(settings.ledger_url)) as database:
         check_schema(database)
         note = _settled(database, published)
-        verdict = database.read(
+        verdict = database.read_long(
             lambda conn: verify_log(
                 conn, keys=keys, published=note, kept=notes, progress=_progress()
             )
@@ -110,7 +110,7 @@ def export(
                     count += 1
                 return count
 
-            return database.read(work)
+            return database.read_long(work)
 
         if str(file) == "-":
             count = write(sys.stdout)

@@ -51,7 +51,7 @@ _MOST_OWED_NS: Final = 1_000_000_000
 _LEDGER_AGAIN_S: Final = 0.25
 # How long a drain that was told to stop goes on trying to record.
 _LAST_WORD_S: Final = 0.5
-# Why this process itself sends a call not at all; all other reasons are outcomes of a call.
+# Why this process did not send a call; all other reasons are of calls that it tried.
 _MISSED: Final = "slot_missed"
 _STOPPING: Final = "stopping"
 _HALTED: Final = "halted"

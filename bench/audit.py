@@ -73,6 +73,8 @@ def sealing_and_verifying(url: str, folder: Path, events: int) -> None:
         sealed = _seal(sealer)
         took = time.perf_counter() - began
         print(f"sealed    {sealed:>10,} events in {took:6.1f} s: {sealed / took:,.0f} a second")
+        # As autovacuum does sooner or later; plans are others then.
+        database.write(lambda conn: conn.exec_driver_sql("ANALYZE"))
         began = time.perf_counter()
         verdict = database.read_long(
             lambda conn: verify(conn, keys=published.keys(), published=published.checkpoint())

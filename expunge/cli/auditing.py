@@ -94,7 +94,7 @@ def export(
     """
     from ledger.audit.exporting import export_lines  # noqa: PLC0415
     from ledger.engine import Database  # noqa: PLC0415
-    from ledger.errors import RequestError  # noqa: PLC0415
+    from ledger.errors import LedgerError, RequestError  # noqa: PLC0415
     from ledger.migrate import check_schema  # noqa: PLC0415
     from ledger.settings import load_settings  # noqa: PLC0415
 
@@ -103,14 +103,20 @@ def export(
         check_schema(database)
 
         def write(out: TextIO) -> int:
-            def work(conn: Any) -> int:  # noqa: ANN401 - a connection
-                count = 0
+            count = 0
+
+            def work(conn: Any) -> None:  # noqa: ANN401 - a connection
+                nonlocal count
+                if count:
+                    # A broken connection is tried again, but lines that are out stay out.
+                    msg = "The connection to the ledger broke in mid-export; run it again, whole."
+                    raise LedgerError(msg, cause="export_broken")
                 for line in export_lines(conn):
                     out.write(f"{line}\n")
                     count += 1
-                return count
 
-            return database.read_long(work)
+            database.read_long(work)
+            return count
 
         if str(file) == "-":
             count = write(sys.stdout)

@@ -1,5 +1,6 @@
 """`expunge seal`, `audit …` and `keys …` as people type them."""
 
+import itertools
 import json
 import os
 import signal
@@ -10,10 +11,13 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
+from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from expunge.cli import app
+from ledger.audit.exporting import export_lines
 from tests.support.unguarded import tamper_file
 
 VERIFIER = Path(__file__).parents[1] / "verify_audit_export.py"
@@ -77,6 +81,21 @@ def test_what_was_changed_is_named(home):
     kinds = [fault["kind"] for fault in record["faults"]]
     assert kinds == ["body_missing", "order_changed", "order_changed"]
     assert "another" not in told
+
+
+def test_an_export_whose_connection_breaks_gives_no_line_twice(home, monkeypatch):
+    run("seal", "--once")
+    whole = lines("audit", "export")
+
+    def breaking(conn):
+        yield from itertools.islice(export_lines(conn), 2)
+        broken = psycopg.OperationalError("gone")
+        raise OperationalError("", {}, broken, connection_invalidated=True)
+
+    monkeypatch.setattr("ledger.audit.exporting.export_lines", breaking)
+    done = run("audit", "export", code=8)
+    assert done.stdout.splitlines() == whole[:2]
+    assert "run it again, whole" in done.stderr
 
 
 def test_without_a_public_key_nothing_can_be_verified(home):

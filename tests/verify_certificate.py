@@ -3,8 +3,8 @@
     python verify_certificate.py CERTIFICATE KEY... [--opening FILE] [--items FILE]
 
 KEY is a public key as `expunge keys show` prints it. Needs Python's standard library, and
-`cryptography` for Ed25519. Written from docs/formats.md alone. Prints what is wrong, a line each,
-and exits with 1 when anything is.
+`cryptography` for Ed25519. Written from docs/formats.md alone. Prints what is wrong and exits with
+1 when anything is; with 2 when there is nothing to check it by.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import base64
 import hashlib
 import hmac
 import json
+import string
 import struct
 import sys
 from pathlib import Path
@@ -22,10 +23,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "expunge-certificate/v1"
 Fields = dict[str, Any]
+Key = tuple[str, bytes, Ed25519PublicKey]
 
 
 class WrongError(Exception):
     """Something is not as it has to be."""
+
+
+class UncheckableError(Exception):
+    """What was given to check it by is none."""
 
 
 def need(condition: bool, message: str) -> None:  # noqa: FBT001 - an assertion that stays
@@ -81,7 +87,23 @@ def unbase64(text: str) -> bytes:
     return raw
 
 
-def check_note(note: str, keys: list[str]) -> tuple[int, bytes]:
+def read_key(line: str) -> Key:
+    """Give the name, the id and the key of a line of `expunge keys show`."""
+    try:
+        name, key_id, encoded = line.strip().split("+", 2)
+        typed = base64.b64decode(encoded, validate=True)
+        key = Ed25519PublicKey.from_public_bytes(typed[1:])
+    except ValueError:
+        message = "a public key is none: it has to be a line of `expunge keys show`, as it is"
+        raise UncheckableError(message) from None
+    own = sha256(name.encode() + b"\n" + typed)[:4]
+    if not name or own.hex() != key_id or typed[:1] != b"\x01":
+        message = "a public key was changed: its id is not that of its name and its bytes"
+        raise UncheckableError(message)
+    return name, own, key
+
+
+def check_note(note: str, keys: list[Key]) -> tuple[int, bytes]:
     """Give size and root of a checkpoint that one of the keys signed."""
     text, separator, tail = note.rpartition("\n\n")
     text += "\n"
@@ -98,15 +120,11 @@ def check_note(note: str, keys: list[str]) -> tuple[int, bytes]:
         parts = line.split(" ")
         need(len(parts) == 3 and parts[0] == "\u2014", "a signature's line is broken")
         raw = unbase64(parts[2])
-        for key in keys:
-            name, key_id, encoded = key.strip().split("+", 2)
-            typed = base64.b64decode(encoded)
-            own = sha256(name.encode() + b"\n" + typed)[:4]
-            need(own.hex() == key_id and typed[:1] == b"\x01", "a public key is none")
+        for name, own, key in keys:
             if (parts[1], raw[:4], origin) != (name, own, name):
                 continue
             try:
-                Ed25519PublicKey.from_public_bytes(typed[1:]).verify(raw[4:], text.encode())
+                key.verify(raw[4:], text.encode())
             except InvalidSignature:
                 message = "a signature by a trusted key is wrong"
                 raise WrongError(message) from None
@@ -116,7 +134,7 @@ def check_note(note: str, keys: list[str]) -> tuple[int, bytes]:
     return int(size), root
 
 
-def check_proof(proof: str, leaf: bytes, keys: list[str]) -> None:
+def check_proof(proof: str, leaf: bytes, keys: list[Key]) -> None:
     head, separator, note = proof.partition("\n\n")
     first, *lines = head.split("\n")
     need(first == "c2sp.org/tlog-proof@v1" and bool(separator) and bool(lines), "it is no proof")
@@ -271,6 +289,7 @@ def statement(event: Fields) -> Fields:
 
 def check(data: bytes, keys: list[str]) -> Fields:
     """Give the statement of a certificate that holds; raises WrongError otherwise."""
+    trusted = [read_key(line) for line in keys]
     found = parse(data)
     need(sorted(found) == ["format", "proof", "salt", "sealed", "statement"], "other fields")
     need(found["format"] == FORMAT, "another format")
@@ -283,7 +302,7 @@ def check(data: bytes, keys: list[str]) -> Fields:
         message = "its salt is not hex, or something in it is no text"
         raise WrongError(message) from None
     need(len(salt) == 32 and salt.hex() == found["salt"], "its salt is none")
-    check_proof(found["proof"], sha256(b"\x00expunge-audit/v1\n" + salt + sealed), keys)
+    check_proof(found["proof"], sha256(b"\x00expunge-audit/v1\n" + salt + sealed), trusted)
     event = parse(sealed)
     need((event.get("type"), event.get("v")) == ("request.finished", 2), "another event")
     # Compared as bytes: true is no 1, and 1.0 is no 1.
@@ -305,13 +324,53 @@ def root_of(leaves: list[bytes]) -> bytes:
     return sha256(b"\x01" + root_of(leaves[:half]) + root_of(leaves[half:]))
 
 
+def read_opening(data: bytes) -> Fields:
+    try:
+        opening = parse(data)
+    except WrongError:
+        opening = {}
+    if opening.get("format") != "expunge-opening/v1":
+        message = "the opening is none: it is what `expunge certificate issue --opening` wrote"
+        raise UncheckableError(message)
+    salt = opening.get("salt")
+    if not isinstance(salt, str) or len(salt) != 64 or not set(salt) <= set(string.hexdigits):
+        message = "the opening has no salt, so nothing can be compared by it"
+        raise UncheckableError(message)
+    return opening
+
+
+def read_list(data: bytes) -> list[str]:
+    try:
+        text = data.decode("utf-8-sig")
+    except ValueError:
+        message = "the list is no UTF-8; give it as it was handed in"
+        raise UncheckableError(message) from None
+    # Only at LF and CRLF: what else some programs take for a line's end may stand in an id.
+    return [line for line in text.replace("\r\n", "\n").split("\n") if line]
+
+
+def check_opening(said: Fields, opening: Fields) -> bytes:
+    """Give the salt of an opening that belongs to a certificate."""
+    of = (opening.get("request"), opening.get("generation"))
+    salt = bytes.fromhex(opening["salt"])
+    digest = sha256(framed("expunge/opening/v1", salt)).hex()
+    need(
+        (*of, digest) == (said["request"], said["generation"], said["scope"]["opening_digest"]),
+        "the opening is of another certificate",
+    )
+    nonce = opening.get("subject_nonce")
+    own = hmac.digest(salt, b"expunge/subject-nonce/v1", "sha256").hex()
+    need(nonce in (None, own), "the opening is of another certificate")
+    return salt
+
+
 def check_list(said: Fields, opening: Fields, ids: list[str]) -> None:
     """Check that a certificate is about a list."""
-    need(opening["request"] == said["request"], "the opening is of another certificate")
-    salt = bytes.fromhex(str(opening["salt"]))
+    salt = check_opening(said, opening)
     scope = said["scope"]
-    digest = sha256(framed("expunge/opening/v1", salt))
-    need(digest.hex() == scope["opening_digest"], "the opening is of another certificate")
+    if scope["items_root"] is None:
+        message = "this certificate is of a purge, which has no list of ids; leave out --items"
+        raise UncheckableError(message)
     unique = list(dict.fromkeys(ids))
     leaves = [
         sha256(
@@ -334,16 +393,20 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("file", type=Path, help="what `expunge certificate issue` printed")
     parser.add_argument("keys", nargs="+", metavar="KEY", help="lines of `expunge keys show`")
     parser.add_argument("--items", type=Path, help="the list of ids, one a line; with --opening")
-    parser.add_argument("--opening", type=Path, help="what `certificate issue --opening` wrote")
+    parser.add_argument(
+        "--opening", type=Path, help="what `certificate issue --opening` wrote: is it its own?"
+    )
     given = parser.parse_args(arguments)
-    if (given.items is None) != (given.opening is None):
-        parser.error("--items and --opening go together")
+    if given.items is not None and given.opening is None:
+        parser.error("to compare a list, the --opening is needed too")
     try:
         said = check(given.file.read_bytes(), given.keys)
-        if given.items is not None:
-            ids = given.items.read_text(encoding="utf-8").splitlines()
-            check_list(said, parse(given.opening.read_bytes()), ids)
-    except OSError as error:
+        if given.opening is not None:
+            opening = read_opening(given.opening.read_bytes())
+            check_opening(said, opening)
+            if given.items is not None:
+                check_list(said, opening, read_list(given.items.read_bytes()))
+    except (OSError, UncheckableError) as error:
         parser.error(str(error))
     except WrongError as error:
         sys.stdout.write(f"{error}\nNOT good\n")

@@ -1,7 +1,8 @@
 """`expunge certificate …`: what was sealed of a request's end, and does a file say just that?"""
 
 import json
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from expunge.exit_codes import EXIT_UNVERIFIED
 
 if TYPE_CHECKING:
     from ledger.certificates.checking import Checked
+    from ledger.certificates.openings import Opening
 
 __all__ = ["add_to"]
 
@@ -61,18 +63,21 @@ def issue(
 
     settings = load_settings()
     keys = trusted_keys(public_key, settings)
-    with closing(Database(settings.ledger_url)) as database:
-        check_schema(database)
-        made = make(database, request_id, keys=keys, generation=generation)
-        if opening is not None:
-            ended = json.loads(made)["statement"]["generation"]
-            macs = Macs(Keys.load(settings.keys_dir))
-            opened = open_up(database, macs, request_id, generation=ended, principal=operator())
-            _write(opening, opened.file(), secret=True)
-    if str(file) == "-":
+    to = None if str(file) == "-" else file
+    # Before anybody is recorded to have got the opening: it is written then, or nothing is.
+    with _new_file(to, secret=False) as paper, _new_file(opening, secret=True) as open_paper:
+        with closing(Database(settings.ledger_url)) as database:
+            check_schema(database)
+            made = make(database, request_id, keys=keys, generation=generation)
+            if opening is not None:
+                ended = json.loads(made)["statement"]["generation"]
+                macs = Macs(Keys.load(settings.keys_dir))
+                opened = open_up(database, macs, request_id, generation=ended, principal=operator())
+                open_paper(opened.file())
+        if to is not None:
+            paper(made)
+    if to is None:
         typer.echo(made.decode(), nl=False)
-    else:
-        _write(file, made, secret=False)
 
 
 def verify(  # noqa: PLR0917 - options of the command
@@ -80,7 +85,7 @@ def verify(  # noqa: PLR0917 - options of the command
     public_key: list[str] = _Keys,
     opening: Path | None = typer.Option(None, metavar="FILE", help="Its opening."),
     items: str | None = typer.Option(
-        None, metavar="@FILE", help="The list of ids as it was handed in: is it about these?"
+        None, metavar="@FILE|-", help="The list of ids as it was handed in: is it about these?"
     ),
     subject: str | None = typer.Option(
         None, metavar="@FILE", help="A file with the user's or agent's id: is it about them?"
@@ -92,13 +97,7 @@ def verify(  # noqa: PLR0917 - options of the command
     Exits with 9 when something is wrong, and names every field that is.
     """
     from expunge.cli.trusting import given_keys  # noqa: PLC0415
-    from expunge.cli.values import memory_ids, one_value  # noqa: PLC0415
-    from ledger.certificates.checking import (  # noqa: PLC0415
-        check_certificate,
-        check_items,
-        check_subject,
-    )
-    from ledger.certificates.openings import read_opening  # noqa: PLC0415
+    from ledger.certificates.checking import check_certificate  # noqa: PLC0415
     from ledger.errors import RequestError  # noqa: PLC0415
 
     keys = given_keys(public_key)
@@ -108,22 +107,45 @@ def verify(  # noqa: PLR0917 - options of the command
     if opening is None and (items or subject):
         msg = "To compare a list or a name, the certificate's --opening is needed too."
         raise RequestError(msg)
+    if items is not None and items != "-" and not items.startswith("@"):
+        msg = "--items takes the list as a file, not an id: @FILE, or - for standard input."
+        raise RequestError(msg)
     checked = check_certificate(_read(file), keys)
+    holds = checked.good
     if opening is not None:
-        opened = read_opening(_read(opening))
-        if items is not None:
-            check_items(checked, opened, memory_ids([items]))
-        if subject is not None:
-            check_subject(checked, opened, one_value(subject, option="--subject"))
+        _compare(checked, opening, items=items, subject=subject)
     record = _record(checked)
     if output is Output.TABLE:
-        _tell(
-            checked, compared=[name for name, value in (("ids", items), ("name", subject)) if value]
-        )
+        given = (("opening", opening), ("ids", items), ("name", subject))
+        _tell(checked, holds=holds, compared=[name for name, value in given if value is not None])
     else:
         show_one(record | {"id": "good" if checked.good else "bad"}, output=output, shown=record)
     if not checked.good:
         raise typer.Exit(EXIT_UNVERIFIED)
+
+
+def _compare(checked: "Checked", path: Path, *, items: str | None, subject: str | None) -> None:
+    """Compare a certificate with its opening, and with what was named beside."""
+    from expunge.cli.values import memory_ids, one_value  # noqa: PLC0415
+    from ledger.certificates.checking import (  # noqa: PLC0415
+        check_items,
+        check_opening,
+        check_subject,
+    )
+    from ledger.certificates.openings import read_opening  # noqa: PLC0415
+
+    opening: Opening = read_opening(_read(path))
+    check_opening(checked, opening)
+    if items is not None:
+        advice = "Nothing was compared; leave out what was not taken when the list was handed in."
+        check_items(checked, opening, memory_ids([items], advice=advice))
+    if subject is not None:
+        check_subject(checked, opening, one_value(subject, option="--subject"))
+    elif checked.good and opening.salt is None:
+        checked.faults.append(
+            "opening: It has no salt, so only with --subject can it be seen whether it belongs to "
+            "this certificate."
+        )
 
 
 def _record(checked: "Checked") -> dict[str, Any]:
@@ -137,9 +159,22 @@ def _record(checked: "Checked") -> dict[str, Any]:
     }
 
 
-def _tell(checked: "Checked", *, compared: list[str]) -> None:
+def _tell(checked: "Checked", *, holds: bool, compared: list[str]) -> None:
+    """Show what came of it.
+
+    Args:
+        checked: That.
+        holds: Whether the certificate is good for itself, whatever it was compared with.
+        compared: What it was compared with.
+    """
     for fault in checked.faults:
         typer.echo(fault)
+    if holds and not checked.good:
+        typer.echo(
+            "The certificate itself holds. It is NOT shown to be about what you gave with it "
+            f"({', '.join(compared)})."
+        )
+        return
     if not checked.good or checked.statement is None or checked.checkpoint is None:
         typer.echo("This is NOT a certificate to rely on.")
         return
@@ -149,8 +184,10 @@ def _tell(checked: "Checked", *, compared: list[str]) -> None:
         f"Good: sealed in {checked.checkpoint.origin}, and signed over its first "
         f"{checked.checkpoint.size:,} events."
     )
-    if compared:
-        typer.echo(f"It is about the {' and the '.join(compared)} that you gave.")
+    if names := [name for name in compared if name != "opening"]:
+        typer.echo(f"It is about the {' and the '.join(names)} that you gave.")
+    elif compared:
+        typer.echo("The opening that you gave is its own.")
 
 
 def _flat(fields: dict[str, Any], under: str = "") -> list[tuple[str, str]]:
@@ -176,15 +213,48 @@ def _read(path: Path) -> bytes:
         raise RequestError(msg) from None
 
 
-def _write(path: Path, data: bytes, *, secret: bool) -> None:
+@contextmanager
+def _new_file(path: Path | None, *, secret: bool) -> Iterator[Callable[[bytes], None]]:
+    """Make a file that is not there yet, to be filled; whatever goes wrong leaves none behind.
+
+    Args:
+        path: Where; None makes none.
+        secret: Only its owner may read it.
+
+    Raises:
+        RequestError: It is there already, or cannot be written.
+    """
     import os  # noqa: PLC0415
 
     from ledger.errors import RequestError  # noqa: PLC0415
 
-    mode = 0o600 if secret else 0o644
+    if path is None:
+        yield _nowhere
+        return
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as out:
-            out.write(data)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if secret else 0o644)
     except OSError as error:
-        msg = f"{path} cannot be written ({error.strerror}); name a file that is not there yet."
-        raise RequestError(msg) from None
+        raise RequestError(_unwritable(path, error)) from None
+
+    def fill(data: bytes) -> None:
+        left = memoryview(data)
+        try:
+            while left:
+                left = left[out.write(left) :]
+        except OSError as error:
+            raise RequestError(_unwritable(path, error)) from None
+
+    with os.fdopen(handle, "wb", buffering=0) as out:
+        try:
+            yield fill
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+
+def _nowhere(_data: bytes) -> None:
+    """Fill a file that nobody asked for."""
+
+
+def _unwritable(path: Path, error: OSError) -> str:
+    return f"{path} cannot be written ({error.strerror}); name a file that is not there yet."

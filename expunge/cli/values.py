@@ -12,8 +12,16 @@ __all__ = ["ids_from", "memory_ids", "moment", "one_of", "one_value", "operator"
 _E = TypeVar("_E", bound=StrEnum)
 
 
-def memory_ids(values: Sequence[str]) -> Iterator[str]:
+def memory_ids(
+    values: Sequence[str],
+    *,
+    advice: str = "Nothing was handed in; `expunge import` takes the other lines.",
+) -> Iterator[str]:
     """Yield the ids given one by one, and those of files and of standard input, one a line.
+
+    Args:
+        values: As they were given.
+        advice: What to do about a line that is no id.
 
     Raises:
         RequestError: A file cannot be read, or a line of it is no id; it is named by its number.
@@ -32,8 +40,7 @@ def memory_ids(values: Sequence[str]) -> Iterator[str]:
         with open_source(value.removeprefix("@")) as source:
             for found in read_plain(source):
                 if isinstance(found, Reject):
-                    msg = f"Line {found.line} of {source.name}: {found.reason} "
-                    msg += "Nothing was handed in; `expunge import` takes the other lines."
+                    msg = f"Line {found.line} of {source.name}: {found.reason} {advice}"
                     raise RequestError(msg)
                 yield found
 

@@ -16,7 +16,14 @@ from ledger.event_types import SCHEMAS, EventType
 from ledger.events import leaf_hash
 from ledger.items import list_root, opening_digest, subject_binding, subject_nonce
 
-__all__ = ["FORMAT", "Checked", "check_certificate", "check_items", "check_subject"]
+__all__ = [
+    "FORMAT",
+    "Checked",
+    "check_certificate",
+    "check_items",
+    "check_opening",
+    "check_subject",
+]
 
 FORMAT: Final = "expunge-certificate/v1"
 _MOST_BYTES: Final = 1 << 20
@@ -65,6 +72,19 @@ def check_certificate(data: bytes, keys: Sequence[PublicKey]) -> Checked:
     if event is not None:
         _compare("statement", statement, event, checked)
     return checked
+
+
+def check_opening(checked: Checked, opening: Opening) -> None:
+    """Check that an opening belongs to a certificate.
+
+    One without its salt can show that only by the name, with `check_subject`; here it is found to
+    be another one's by what it says of itself alone.
+
+    Args:
+        checked: A certificate that was found good; is told what is wrong.
+        opening: What is said to open it.
+    """
+    _opened(checked, opening)
 
 
 def check_items(checked: Checked, opening: Opening, ids: Iterable[str]) -> None:

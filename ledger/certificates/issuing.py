@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, func, select
 
 from ledger.acting import check_principal
 from ledger.audit.notes import PublicKey
@@ -15,11 +15,11 @@ from ledger.certificates.openings import Opening
 from ledger.certificates.proofs import write_proof
 from ledger.certificates.statement import VERSION, statement_of
 from ledger.engine import Database
-from ledger.errors import AuditError, ConflictError, KeysError, NotFoundError
+from ledger.errors import AuditError, ConflictError, ExpungeError, KeysError, NotFoundError
 from ledger.events import EventType, append
 from ledger.items import opening_digest, subject_nonce
 from ledger.macs import Macs
-from ledger.schema import checkpoint, event, event_body, leaf, request
+from ledger.schema import checkpoint, event, event_body, leaf, pruning, request
 from ledger.views import account_of_request
 
 __all__ = ["issue", "open_up"]
@@ -42,8 +42,9 @@ def issue(
         The file, byte for byte.
 
     Raises:
-        NotFoundError: There is no such request, or it has no such end in the record.
-        ConflictError: Its end is not signed yet; or it ended under a release before certificates.
+        NotFoundError: There is no such request, it has no such end, or that was pruned.
+        ConflictError: It has not ended, or its end is not signed yet; or it ended under a release
+            before certificates.
         AuditError: The record does not hold: no certificate can be given of it.
         LedgerError: The database did not answer.
     """
@@ -151,6 +152,7 @@ def _parsed(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
 
 
 def _end(conn: Connection, request_id: str, generation: int | None) -> tuple[Any, dict[str, Any]]:
+    """Give the row of an end, by default of the last one, and what was recorded of it."""
     query = (
         select(event.c.id, event_body.c.payload, event_body.c.salt, leaf.c.idx)
         .outerjoin(event_body, event_body.c.event == event.c.id)
@@ -159,22 +161,67 @@ def _end(conn: Connection, request_id: str, generation: int | None) -> tuple[Any
         .order_by(event.c.id)
     )
     rows = conn.execute(query).all()
+    if not rows:
+        raise _no_end(conn, request_id)
+    if generation is None:
+        # Of the last one alone: in its place, one from before would say what holds no more.
+        rows = rows[-1:]
     found = [(row, _parsed(row)) for row in rows if row.payload is not None]
-    kept = len(found)
-    if generation is not None:
-        found = [(row, body) for row, body in found if body["generation"] == generation]
-    if found:
-        row = found[-1][0]
-        body: dict[str, Any] = found[-1][1]
-        if body["v"] != VERSION:
-            msg = (
-                f"Request {request_id} ended under an earlier release, which recorded too little "
-                "for a certificate; `expunge status` and `expunge audit export` show what there is."
-            )
-            raise ConflictError(msg)
-        return row, body
-    msg = f"Request {request_id} has no end in the record"
-    msg += "" if generation is None else f" under generation {generation}"
-    if len(rows) > kept:
-        msg += ": what was recorded of it was pruned after EXPUNGE_RETENTION_DAYS"
-    raise NotFoundError(f"{msg}; see `expunge status {request_id}`.")
+    for row, body in reversed(found):
+        if generation in (None, body["generation"]):
+            if body["v"] != VERSION:
+                msg = (
+                    f"Request {request_id} ended under an earlier release, which recorded too "
+                    "little for a certificate; `expunge status` and `expunge audit export` show "
+                    "what there is."
+                )
+                raise ConflictError(msg)
+            return row, body
+    bare = [row for row in rows if row.payload is None]
+    if bare:
+        raise _bodiless(conn, request_id, bare)
+    msg = (
+        f"Request {request_id} has no end in the record under generation {generation}; see "
+        f"`expunge status {request_id}`."
+    )
+    raise NotFoundError(msg)
+
+
+def _no_end(conn: Connection, request_id: str) -> ExpungeError:
+    """Say why a request has no end in the record at all."""
+    query = select(request.c.finished_at, request.c.closing_mac).where(request.c.id == request_id)
+    row = conn.execute(query).one()
+    if row.finished_at is None:
+        msg = (
+            f"Request {request_id} has not ended yet, so there is nothing to certify; `expunge "
+            f"watch {request_id}` waits for it."
+        )
+        return ConflictError(msg)
+    if row.closing_mac is None:
+        msg = (
+            f"Request {request_id} was cancelled before it was handed in whole: nothing of it was "
+            "carried out, and there is no end of it to certify."
+        )
+        return NotFoundError(msg)
+    msg = (
+        f"Request {request_id} has ended, and its end is missing in the record; run `expunge audit "
+        "verify`."
+    )
+    return AuditError(msg)
+
+
+def _bodiless(conn: Connection, request_id: str, rows: Sequence[Any]) -> ExpungeError:
+    """Say why what was recorded of an end is gone: by a pruning on record, or by nobody's right."""
+    below = conn.execute(select(func.max(pruning.c.below))).scalar() or 0
+    if all(row.idx is not None and row.idx < below for row in rows):
+        msg = (
+            f"What was recorded of the end of request {request_id} was pruned after "
+            "EXPUNGE_RETENTION_DAYS, and no certificate can be made of it any more; one that was "
+            "issued before still verifies."
+        )
+        return NotFoundError(msg)
+    msg = (
+        f"What was recorded of the end of request {request_id} is missing, and no pruning on "
+        "record covers it; run `expunge audit verify`."
+    )
+    return AuditError(msg)

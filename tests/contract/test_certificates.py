@@ -26,7 +26,7 @@ from ledger.states import Certainty, Kind
 from ledger.tasks import Dead
 from tests import verify_certificate
 from tests.support.ledger_memos import Memos
-from tests.support.ledger_world import KEYS
+from tests.support.ledger_world import KEYS, make_order
 
 IDS = [f"m{n}" for n in range(25)]
 # What is shown there has nothing to do with the database.
@@ -337,7 +337,7 @@ def test_an_end_that_is_not_sealed_yet_has_no_certificate(world, seal):
         issue(world.database, request_id, keys=keys)
     with pytest.raises(NotFoundError):
         issue(world.database, "nobody", keys=keys)
-    with pytest.raises(NotFoundError, match="has no end"):
+    with pytest.raises(ConflictError, match="has not ended yet"):
         issue(world.database, world.submit(["y"]).id, keys=keys)
 
 
@@ -421,6 +421,52 @@ def test_certificates_outlive_the_pruning_of_what_they_are_made_of(world, seal):
         issue(world.database, request_id, keys=keys)
     assert check_certificate(made, keys).good
     assert check_certificate(issue(world.database, other_id, keys=keys), keys).good
+
+
+def test_what_is_missing_and_was_not_pruned_is_not_called_pruned(world, seal):
+    request_id = done(world, ["x"])
+    keys = seal()
+    world.clock.tick(3 * 86_400)
+    other_id = done(world)
+    seal()
+    assert prune_old(world.database, keep_days=2, principal="sealer") > 0
+    delete_end(world, other_id)
+    with pytest.raises(AuditError, match="no pruning on record covers it"):
+        issue(world.database, other_id, keys=keys)
+    with pytest.raises(AuditError, match="no pruning on record covers it"):
+        issue(world.database, other_id, keys=keys, generation=1)
+    with pytest.raises(NotFoundError, match="pruned"):
+        issue(world.database, request_id, keys=keys)
+
+
+def test_a_last_end_that_is_missing_is_not_stood_in_for_by_one_before(world, seal):
+    receipt = world.submit(IDS, verify="none")
+    world.run(lambda _task: Dead(bucket="refused"))
+    world.ledger.redrive(receipt.id, principal="op", reason="x")
+    world.run(Memos(IDS))
+    keys = seal()
+    delete_end(world, receipt.id)
+    with pytest.raises(AuditError, match="missing"):
+        issue(world.database, receipt.id, keys=keys)
+    made = issue(world.database, receipt.id, keys=keys, generation=1)
+    assert check_certificate(made, keys).good
+
+
+def test_a_request_that_ended_without_an_end_on_record_says_which_of_two_it_is(world, seal):
+    given_up = world.ledger.begin(make_order(idempotency_key="k"), chunk_size=10)
+    world.ledger.cancel(given_up.request_id, principal="op", reason="x")
+    with pytest.raises(NotFoundError, match="before it was handed in whole"):
+        issue(world.database, given_up.request_id, keys=seal())
+    gone = done(world)
+    world.tamper("UPDATE event SET request = NULL WHERE type = 'request.finished'")
+    with pytest.raises(AuditError, match="missing in the record"):
+        issue(world.database, gone, keys=seal())
+
+
+def delete_end(world, request_id):
+    """Delete what was recorded of a request's last end, as its owner could by hand."""
+    last = "SELECT max(id) FROM event WHERE type = 'request.finished' AND request = :id"
+    assert world.tamper(f"DELETE FROM event_body WHERE event = ({last})", id=request_id) == 1  # noqa: S608 - ours
 
 
 @on_one_database

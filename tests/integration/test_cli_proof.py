@@ -1,78 +1,10 @@
-"""Certificates, lookups, epochs and restores, as people type them."""
+"""Lookups, epochs and restores, as people type them."""
 
 import json
 
-import pytest
-
-from ledger import Keys, Ledger, ReadbackPolicy
-from ledger.states import Sight
-from ledger.tasks import Delivered, Seen, Settlement
+from ledger import Keys
 
 WHY = ("--reason", "test-1")
-
-
-@pytest.fixture
-def ledger(settings):
-    with Ledger.open(settings.ledger_url, keys=Keys.load(settings.keys_dir)) as opened:
-        opened.register(projects={"default": "default"}, rates={"default": 10_000.0}, decides=True)
-        yield opened
-
-
-@pytest.fixture
-def carry_out(ledger):
-    def run():
-        policy = ReadbackPolicy(settle_s=0)
-        while tasks := ledger.claim(worker="w", capacity=10, lead_s=0, lease_s=60).tasks:
-            done = [
-                Settlement(
-                    task=task,
-                    move=Delivered() if task.call == "delete" else Seen(sight=Sight.ABSENT),
-                    outcome="acknowledged",
-                    reason="test",
-                )
-                for task in tasks
-            ]
-            for request_id in ledger.record(done):
-                ledger.advance(request_id, policy=policy)
-
-    return run
-
-
-@pytest.fixture
-def erased(expunge, carry_out):
-    """Have a user purged; gives the request's id."""
-    made = expunge("submit", "--user-id", "-", "-o", "id", stdin="alice\n")
-    carry_out()
-    return made.stdout.strip()
-
-
-def test_a_certificate_is_issued_once_it_is_sealed_and_verifies(expunge, erased, tmp_path):
-    early = expunge("certificate", "issue", erased)
-    assert (early.exit_code, "No public key" in early.stderr) == (9, True)
-    assert expunge("seal", "--once").exit_code == 0
-    key = expunge("keys", "show").stdout.strip()
-    paper, opening, name = (tmp_path / each for each in ("c.json", "o.json", "name.txt"))
-    made = expunge("certificate", "issue", erased, "--to", str(paper), "--opening", str(opening))
-    assert made.exit_code == 0, made.stderr
-    assert opening.stat().st_mode & 0o077 == 0
-    name.write_text("alice")
-    good = expunge(
-        *("certificate", "verify", str(paper), "--public-key", key, "-o", "json"),
-        *("--opening", str(opening), "--subject", f"@{name}"),
-    )
-    assert (good.exit_code, json.loads(good.stdout)["statement"]["result"]) == (0, "complete")
-    name.write_text("bob")
-    other = expunge(
-        *("certificate", "verify", str(paper), "--public-key", key),
-        *("--opening", str(opening), "--subject", f"@{name}"),
-    )
-    assert (other.exit_code, "somebody else" in other.stdout) == (9, True)
-    assert expunge("certificate", "verify", str(paper)).exit_code == 2
-    assert expunge("certificate", "issue", erased, "--to", str(paper)).exit_code == 2
-    assert expunge("certificate", "issue", "nobody").exit_code == 5
-    paper.write_text(paper.read_text().replace('"generation":1', '"generation":2', 1))
-    forged = expunge("certificate", "verify", str(paper), "--public-key", key)
-    assert (forged.exit_code, "statement.generation" in forged.stdout) == (9, True)
 
 
 def test_names_are_found_by_their_lines_and_only_from_files(expunge, erased):

@@ -1,5 +1,6 @@
 """Files: keys, secrets, and the disk that a SQLite ledger lies on."""
 
+import os
 import stat
 import tomllib
 from collections.abc import Iterable
@@ -31,23 +32,57 @@ _LITTLE_FREE: Final = 1024 * _MEBIBYTE
 _OF_THE_HOST: Final = frozenset({"9p", "virtiofs"})
 
 
-def check_keys(folder: Path) -> Finding:
-    """Are the keys there, whole, and nobody else's to read?"""
+def check_keys(folder: Path) -> list[Finding]:
+    """Are the keys there, whole, and nobody else's to read or to change?"""
     try:
         Keys.load(folder)
     except KeysError as error:
-        return failed("keys", error)
-    names = [
-        name
-        for name in (*KEY_FILES, "signing.key.next", *_epochs(folder))
-        if _is_open(folder / name)
-    ]
-    if names:
-        return fail(
-            "keys",
-            f"Every user can read {', '.join(names)} in {folder}: who has them can forge orders.",
-            fix=f"chmod 600 {folder}/*.key",
+        return [failed("keys", error)]
+    names = (*KEY_FILES, "signing.key.next", *_epochs(folder))
+    found = []
+    if read := [name for name in names if _is_open(folder / name)]:
+        found.append(
+            fail(
+                "keys",
+                f"Every user can read {', '.join(read)} in {folder}: who has them can forge "
+                "orders.",
+                fix=f"chmod 600 {folder}/*.key",
+            )
         )
+    return found + _changeable(folder, names) or [_all_well(folder)]
+
+
+def _changeable(folder: Path, names: Iterable[str]) -> list[Finding]:
+    """Say who else can put keys of their own in the place of these, by which they could order.
+
+    In a folder that others can write to they can put other files in the place of these, whatever
+    the files' own modes are. A group may be meant, as for reading, so that is no failure.
+    """
+    places = [(folder / name, name) for name in names] + [(folder, "the folder itself")]
+    every, group = (
+        [says for path, says in places if _is_writable(path, folder, *bits)]
+        for bits in ((stat.S_IWOTH, stat.S_IXOTH), (stat.S_IWGRP, stat.S_IXGRP))
+    )
+    fix = f"chmod go-w {folder} {folder}/*.key"
+    end = f"in {folder}: who puts other keys there can forge orders."
+    if every:
+        return [fail("keys", f"Every user can change {', '.join(every)} {end}", fix=fix)]
+    if group:
+        return [warn("keys", f"A whole group can change {', '.join(group)} {end}", fix=fix)]
+    return []
+
+
+def _is_writable(path: Path, folder: Path, write: int, enter: int) -> bool:
+    try:
+        # Where secrets are mounted for containers modes are wide, and nobody can write.
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            return False
+        return bool(path.stat().st_mode & write and folder.stat().st_mode & enter)
+    except OSError:
+        return False
+
+
+def _all_well(folder: Path) -> Finding:
     missing = [name for name in KEY_FILES if not (folder / name).exists()]
     if missing:
         # Workers and bridges do without the signing key, and need not have it.

@@ -116,6 +116,26 @@ def _standstill(pause: Pause) -> Finding:
 def check_requests(facts: LedgerFacts) -> list[Finding]:
     """Does any request need a person?"""
     found = []
+    if facts.tampered:
+        found.append(
+            fail(
+                "requests",
+                f"Not what was ordered any more, and stopped: {facts.tampered:,}. Somebody wrote "
+                "to the ledger, it is damaged, or these are other keys.",
+                fix="expunge list 'tampered:true final:false' and `expunge audit verify`, then go "
+                'by docs/operations.md, "An order was changed".',
+            )
+        )
+    if facts.tampered_ended:
+        found.append(
+            warn(
+                "requests",
+                f"Ended, and something of them is not what was ordered: {facts.tampered_ended:,}.",
+                fix="expunge list 'tampered:true final:true' and `expunge audit verify`, then go "
+                'by docs/operations.md, "An order was changed". This goes when they are '
+                "scrubbed.",
+            )
+        )
     if facts.overdue:
         found.append(
             fail(
@@ -158,4 +178,4 @@ def check_requests(facts: LedgerFacts) -> list[Finding]:
                 fix="expunge parked, and tell the sender what is wrong with them.",
             )
         )
-    return found or [ok("requests", "None is overdue, held, given up or stuck.")]
+    return found or [ok("requests", "None is overdue, tampered with, held, given up or stuck.")]

@@ -49,7 +49,9 @@ class LedgerFacts:
         pauses: What stands still.
         overdue: Requests past their due date that have not ended; at most 1,000 are counted, here
             and below.
-        held: Requests that somebody holds.
+        held: Requests that somebody holds, but for those that were tampered with.
+        tampered: Requests that have not ended, of which something is not what was ordered.
+        tampered_ended: Those that have, and still have their names.
         dead: Chunks that were given up and wait for a person.
         stale: Requests whose ids stopped coming in over an hour ago.
         parked: Queue messages that could not be an order.
@@ -62,6 +64,8 @@ class LedgerFacts:
     pauses: Sequence[Pause] = ()
     overdue: int = 0
     held: int = 0
+    tampered: int = 0
+    tampered_ended: int = 0
     dead: int = 0
     stale: int = 0
     parked: int = 0
@@ -90,7 +94,16 @@ def _read(conn: Connection, database: Database) -> LedgerFacts:
         ],
         pauses=pauses(conn, database),
         overdue=_requests(conn, request.c.due_at < wall),
-        held=_requests(conn, request.c.held == 1),
+        held=_requests(conn, request.c.held == 1, request.c.tampered == 0),
+        tampered=_requests(conn, request.c.tampered == 1),
+        tampered_ended=_count(
+            conn,
+            select(request.c.id).where(
+                request.c.tampered == 1,
+                request.c.finished_at.is_not(None),
+                request.c.scrubbed_at.is_(None),
+            ),
+        ),
         dead=_count(conn, select(chunk.c.request_id).where(is_dead_letter())),
         stale=_requests(
             conn,

@@ -80,7 +80,7 @@ def examine(
         yield fail("settings", str(error), fix="Correct it; nothing starts until then.")
         return
     yield _origins(settings)
-    yield check_keys(settings.keys_dir)
+    yield from check_keys(settings.keys_dir)
     yield from _guarded("secret files", lambda: _secrets(settings, secrets_dir))
     yield from _guarded("redis", lambda: list(_redis(settings)))
     yield from _guarded("audit files", lambda: check_audit_files(settings.audit_dir))

@@ -145,6 +145,28 @@ def test_work_that_nobody_takes_and_a_project_that_stands_still_are_told(home, s
     assert "u-17" not in str(found)
 
 
+def test_requests_that_were_changed_are_counted_and_say_what_to_do(home, sql):
+    runner = CliRunner()
+    beat(home)
+    for _ in range(2):
+        runner.invoke(app, ["submit", "--memory-id", "m-17"])
+    sql("UPDATE request SET tampered = 1, held = 1, hold_reason = 'tampered'")
+    found = findings()["requests"]
+    assert (found.grade, "stopped: 2." in found.says) == (Grade.FAIL, True)
+    assert "An order was changed" in str(found.fix)
+    # Held by nobody who would only have to release them.
+    told = [one.says for one in examine(offline=True, principal="ops") if one.check == "requests"]
+    assert len(told) == 1
+    sql(
+        "UPDATE request SET state = 'failed', result = 'failed', finished_at = 1, held = 0, "
+        "hold_reason = NULL, certainty = 'unverifiable', pending = 0, refused = 1"
+    )
+    found = findings()["requests"]
+    assert (found.grade, "Ended" in found.says, "2" in found.says) == (Grade.WARN, True, True)
+    sql("UPDATE request SET scrub = 'done', scrubbed_at = 2")
+    assert findings()["requests"].grade is Grade.OK
+
+
 def test_a_key_that_memos_refuses_is_told_and_not_shown(home, memos, monkeypatch):
     monkeypatch.setenv("MEMOS_API_KEY", HUSH)
     found = findings(offline=False)

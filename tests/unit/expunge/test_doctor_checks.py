@@ -1,7 +1,9 @@
 """Each of the doctor's checks, when all is well and when it is not."""
 
+import os
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -94,8 +96,47 @@ def test_keys_that_everybody_can_read_are_told(keys):
     keys.chmod(0o755)
     found = check_keys(keys)
     assert grades(found) == ["fail"]
-    assert "pseudonym.key" in found.says
+    assert "pseudonym.key" in found[0].says
     (keys / "pseudonym.key").chmod(0o640)
+    assert grades(check_keys(keys)) == ["ok"]
+
+
+@pytest.mark.parametrize(
+    ("of_file", "of_folder", "grade", "named"),
+    [
+        (0o622, 0o777, "fail", "order.key, the folder itself"),
+        (0o622, 0o755, "fail", "order.key"),
+        (0o622, 0o700, "ok", "All 3 keys"),  # nobody else gets into the folder
+        (0o600, 0o777, "fail", "the folder itself"),
+        (0o600, 0o1777, "fail", "the folder itself"),  # a key of another epoch can be put there
+        (0o620, 0o750, "warn", "order.key"),
+        (0o600, 0o770, "warn", "the folder itself"),
+        (0o600, 0o755, "ok", "All 3 keys"),
+    ],
+)
+def test_keys_that_others_can_change_or_replace_are_told(keys, of_file, of_folder, grade, named):
+    (keys / "order.key").chmod(of_file)
+    keys.chmod(of_folder)
+    found = check_keys(keys)
+    assert (grades(found), named in found[0].says) == ([grade], True)
+    if grade != "ok":
+        assert found[0].fix == f"chmod go-w {keys} {keys}/*.key"
+
+
+def test_keys_that_others_can_read_and_change_are_told_of_twice(keys):
+    (keys / "subjects.1.key").chmod(0o666)
+    keys.chmod(0o755)
+    assert [one.says.split(" subjects")[0] for one in check_keys(keys)] == [
+        "Every user can read",
+        "Every user can change",
+    ]
+
+
+def test_wide_modes_on_a_mount_that_nobody_can_write_to_are_fine(keys, monkeypatch):
+    (keys / "order.key").chmod(0o622)
+    keys.chmod(0o777)
+    mounted = SimpleNamespace(f_flag=os.ST_RDONLY)
+    monkeypatch.setattr("expunge.doctor.files.os.statvfs", lambda _path: mounted)
     assert grades(check_keys(keys)) == ["ok"]
 
 
@@ -220,6 +261,8 @@ def test_what_stands_still_is_told():
     ("facts", "grade"),
     [
         (LedgerFacts(overdue=1_000), "fail"),
+        (LedgerFacts(tampered=1_000), "fail"),
+        (LedgerFacts(tampered_ended=1_000), "warn"),
         (LedgerFacts(held=1_000), "warn"),
         (LedgerFacts(stale=1_000), "warn"),
         (LedgerFacts(parked=1_000), "warn"),

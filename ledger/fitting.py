@@ -51,8 +51,8 @@ def are_own_keys(conn: Connection, macs: Macs) -> bool | None:
 def adopt_keys(database: Database, macs: Macs, *, principal: str, reason: str) -> None:
     """Make these the ledger's own keys from here on, and record that: its own ones are lost.
 
-    What is open and was made with the lost keys is not carried out: it is held as changed when its
-    turn comes. Idempotency keys that were given before find their requests no more, and
+    What is open and was made with the lost keys is not carried out: it is stopped as changed when
+    its turn comes. Idempotency keys that were given before find their requests no more, and
     `expunge find` knows nobody whose request was made before.
 
     Args:

@@ -1,7 +1,7 @@
 """What happens to a request when something of it is not what was ordered: it stops, for a person.
 
 Nothing more of it departs until somebody has looked and releases or cancels it, and it can never
-end as complete.
+end as complete. One of which nothing else is left to send does not wait: its next step ends it.
 """
 
 from typing import Any, Final

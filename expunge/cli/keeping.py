@@ -100,8 +100,8 @@ def adopt(
 ) -> None:
     """Make the keys in EXPUNGE_KEYS_DIR the ledger's own, because its own are lost.
 
-    What is open is not carried out then, but held as changed: it has to be handed in again. Nobody
-    whose request was made before is found any more.
+    What is open is not carried out then, but stopped as changed: it has to be handed in again.
+    Nobody whose request was made before is found any more.
     """
     from expunge.cli.values import operator  # noqa: PLC0415
     from ledger.engine import Database  # noqa: PLC0415

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ledger.errors import ConflictError
+from ledger.errors import ConflictError, TamperedError
 from ledger.macs import ChunkFields, HeaderFields
 from ledger.schema import event_body, readback
 from ledger.states import Certainty, ChunkState, Kind, Result, Sight
@@ -104,6 +104,24 @@ def test_nothing_is_sent_of_a_request_of_which_a_chunk_was_changed_until_a_perso
     counts = view.counts
     assert counts.acknowledged + counts.refused + counts.unknown == 6
     assert counts.acknowledged == 3
+
+
+@pytest.mark.parametrize("kind", [Kind.MEMORIES, Kind.USER])
+def test_a_changed_request_of_which_nothing_else_is_left_to_send_ends_as_failed(world, kind):
+    order = {"ids": IDS} if kind is Kind.MEMORIES else {"kind": kind, "subject": "u"}
+    receipt = world.submit(**order)
+    assert world.sql("UPDATE chunk SET mac = (SELECT header_mac FROM request)") == 1
+    world.clock.tick(5)
+    assert world.claim().tasks == ()
+    world.sweep()
+    view = world.view(receipt.id)
+    assert (view.result, view.held, view.tampered) == (Result.FAILED, False, True)
+    with pytest.raises(ConflictError, match="has ended"):
+        world.ledger.release(receipt.id, principal="op")
+    with pytest.raises(ConflictError, match="has ended"):
+        world.ledger.cancel(receipt.id, principal="op", reason="x")
+    with pytest.raises(TamperedError):
+        world.ledger.redrive(receipt.id, principal="op", reason="x")
 
 
 @pytest.mark.parametrize(

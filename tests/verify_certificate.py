@@ -4,7 +4,8 @@
 
 KEY is a public key as `expunge keys show` prints it. Needs Python's standard library, and
 `cryptography` for Ed25519. Written from docs/formats.md alone. Prints what is wrong, a line each,
-and exits with 1 when anything is.
+and exits with 1 when anything is; with 2 when it cannot be checked: a file is not there, or a key
+is none.
 """
 
 import argparse
@@ -81,6 +82,24 @@ def unbase64(text: str) -> bytes:
     return raw
 
 
+class NoKeyError(WrongError):
+    """What was given as a public key is none."""
+
+
+def read_key(line: str) -> tuple[str, bytes, bytes]:
+    """Give name, id and the 32 bytes of a public key."""
+    message = f"no Ed25519 key, give a whole line of `expunge keys show`: {line}"
+    try:
+        name, key_id, encoded = line.strip().split("+", 2)
+        typed = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        raise NoKeyError(message) from None
+    own = sha256(name.encode() + b"\n" + typed)[:4]
+    if own.hex() != key_id or typed[:1] != b"\x01" or len(typed) != 33:
+        raise NoKeyError(message)
+    return name, own, typed[1:]
+
+
 def check_note(note: str, keys: list[str]) -> tuple[int, bytes]:
     """Give size and root of a checkpoint that one of the keys signed."""
     text, separator, tail = note.rpartition("\n\n")
@@ -99,14 +118,11 @@ def check_note(note: str, keys: list[str]) -> tuple[int, bytes]:
         need(len(parts) == 3 and parts[0] == "\u2014", "a signature's line is broken")
         raw = unbase64(parts[2])
         for key in keys:
-            name, key_id, encoded = key.strip().split("+", 2)
-            typed = base64.b64decode(encoded)
-            own = sha256(name.encode() + b"\n" + typed)[:4]
-            need(own.hex() == key_id and typed[:1] == b"\x01", "a public key is none")
+            name, own, public = read_key(key)
             if (parts[1], raw[:4], origin) != (name, own, name):
                 continue
             try:
-                Ed25519PublicKey.from_public_bytes(typed[1:]).verify(raw[4:], text.encode())
+                Ed25519PublicKey.from_public_bytes(public).verify(raw[4:], text.encode())
             except InvalidSignature:
                 message = "a signature by a trusted key is wrong"
                 raise WrongError(message) from None
@@ -307,8 +323,12 @@ def root_of(leaves: list[bytes]) -> bytes:
 
 def check_list(said: Fields, opening: Fields, ids: list[str]) -> None:
     """Check that a certificate is about a list."""
-    need(opening["request"] == said["request"], "the opening is of another certificate")
-    salt = bytes.fromhex(str(opening["salt"]))
+    need(opening.get("request") == said["request"], "the opening is of another certificate")
+    try:
+        salt = bytes.fromhex(str(opening.get("salt")))
+    except ValueError:
+        message = "the opening has no salt"
+        raise WrongError(message) from None
     scope = said["scope"]
     digest = sha256(framed("expunge/opening/v1", salt))
     need(digest.hex() == scope["opening_digest"], "the opening is of another certificate")
@@ -339,11 +359,16 @@ def main(arguments: list[str]) -> int:
     if (given.items is None) != (given.opening is None):
         parser.error("--items and --opening go together")
     try:
+        for key in given.keys:
+            read_key(key)
+    except NoKeyError as error:
+        parser.error(str(error))
+    try:
         said = check(given.file.read_bytes(), given.keys)
         if given.items is not None:
             ids = given.items.read_text(encoding="utf-8").splitlines()
             check_list(said, parse(given.opening.read_bytes()), ids)
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         parser.error(str(error))
     except WrongError as error:
         sys.stdout.write(f"{error}\nNOT good\n")

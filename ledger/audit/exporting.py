@@ -37,7 +37,9 @@ def export_lines(conn: Connection) -> Iterator[str]:
         yield from _lines(conn)
     except (TypeError, ValueError):
         # A number or a text where there was another: SQLite stores any type.
-        msg = "A row of the log is not what was recorded; `expunge audit verify` says which."
+        msg = (
+            "A row of the log is not what was recorded; run `expunge audit verify`, it says which."
+        )
         raise AuditError(msg) from None
 
 
@@ -74,7 +76,7 @@ def _lines(conn: Connection) -> Iterator[str]:
 def _leaf(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
     pruned = row.payload is None
     if not all(type(one) is bytes for one in (row.hash, *(() if pruned else row[-2:]))):
-        msg = f"Leaf {row.idx} is not what was recorded; `expunge audit verify` says what is wrong."
+        msg = f"Leaf {row.idx} is not what was recorded; run `expunge audit verify`."
         raise AuditError(msg)
     line: dict[str, Any] = {"index": row.idx, "hash": row.hash.hex()}
     if not pruned:

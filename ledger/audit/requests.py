@@ -7,14 +7,16 @@ Rows are looked up by their ids, some at a time, so neither memory nor time grow
 
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import Connection, Row, select, text
 
 from ledger.among import among
 from ledger.audit.faults import Kind, Verdict
-from ledger.clock import from_wall, to_wall
+from ledger.clock import to_wall
 from ledger.event_types import EventType
 from ledger.model import COUNT_NAMES
 from ledger.schema import event, event_body, request
@@ -25,7 +27,7 @@ __all__ = ["ABOUT", "RequestRows"]
 # Events that rows are held against.
 ABOUT: Final = frozenset({EventType.REQUEST_ACCEPTED.value, EventType.REQUEST_FINISHED.value})
 
-_AT_ONCE: Final = 1_000
+_AT_ONCE: Final = 250
 _MOST_SHOWN: Final = 100
 # Earlier releases read the clock twice for a request's end: for its row and for its event.
 _SAME_MOMENT_US: Final = 60_000_000
@@ -53,6 +55,31 @@ _ROWS: Final = select(
         )
     )
 ).where(among(request.c.id, "ids"))
+_PLACES: Final = {column.name: place for place, column in enumerate(_ROWS.selected_columns)}
+
+
+class _Shared:
+    """Columns and the fields that say the same; nearly all do, so that is looked for first."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+        self._stored = itemgetter(*(_PLACES[column] for column in names))
+        self._said = itemgetter(*names.values())
+
+    def odd(self, said: Mapping[str, Any], row: Row[Any]) -> list[str]:
+        with suppress(KeyError):  # of an earlier version, which has fewer fields
+            if self._stored(row) == self._said(said):
+                return []
+        return [
+            column
+            for column, name in self._names.items()
+            if name in said and getattr(row, column) != said[name]
+        ]
+
+
+_ACCEPTED: Final = _Shared(_OF_ACCEPTED)
+_FINISHED: Final = _Shared(_OF_FINISHED)
+_COUNTS: Final = _Shared({name: name for name in COUNT_NAMES})
 _TURN_TYPES: Final = (
     EventType.REQUEST_FINISHED.value,
     EventType.REQUEST_REDRIVEN.value,
@@ -161,7 +188,7 @@ class RequestRows:
             if type(row.generation) is not int or row.generation < said["generation"]:
                 return ["generation"]
             return _of_finished(said, row) if row.generation == said["generation"] else []
-        odd = _of_both(said, row, _OF_ACCEPTED)
+        odd = _of_both(said, row, _ACCEPTED)
         if row.subject_ref is None and said["subject_ref"] is not None:
             ids, count = self._blank.setdefault(said.get("key_epoch", 0), ([], 0))
             self._blank[said.get("key_epoch", 0)] = ids, count + 1
@@ -220,13 +247,9 @@ class RequestRows:
             self._verdict.found += count - len(ids)
 
 
-def _of_both(said: Mapping[str, Any], row: Row[Any], shared: Mapping[str, str]) -> list[str]:
+def _of_both(said: Mapping[str, Any], row: Row[Any], shared: _Shared) -> list[str]:
     """Give the columns that say other than an event; of fields that its version has."""
-    odd = [
-        column
-        for column, name in shared.items()
-        if name in said and not _same(getattr(row, column), said[name])
-    ]
+    odd = shared.odd(said, row)
     if "order_digest" in said:
         digest = None if row.closing_mac is None else row.closing_mac.hex()
         odd += ["closing_mac"] if digest != said["order_digest"] else []
@@ -244,17 +267,16 @@ def _has_gone_on(said: Mapping[str, Any], row: Row[Any]) -> bool:
 
 def _of_finished(said: Mapping[str, Any], row: Row[Any]) -> list[str]:
     """Give the columns that say other than how their own generation ended."""
-    odd = _of_both(said, row, _OF_FINISHED)
+    odd = _of_both(said, row, _FINISHED)
     if row.state != state_of(Result(said["result"])):
         odd.append("state")
-    odd += [name for name in COUNT_NAMES if not _same(getattr(row, name), said["counts"].get(name))]
-    at = _microseconds(said["at"])
-    ended = row.finished_at
+    odd += _COUNTS.odd(said["counts"], row)
+    at, ended = _microseconds(said["at"]), row.finished_at
     if at is not None and (type(ended) is not int or abs(ended - at) > _SAME_MOMENT_US):
         odd.append("finished_at")
     if "tampered" not in said:
         return odd  # of an earlier release, and says no more
-    odd += [name for name, of in _MOMENTS.items() if _moment(getattr(row, name)) != said[of]]
+    odd += [name for name, of in _MOMENTS.items() if getattr(row, name) != _microseconds(said[of])]
     if said["tampered"] and not row.tampered:
         odd.append("tampered")
     if bool(row.include_later) != said["include_later"]:
@@ -262,27 +284,16 @@ def _of_finished(said: Mapping[str, Any], row: Row[Any]) -> list[str]:
     if _list(row.not_checked) != said["not_checked"]:
         odd.append("not_checked")
     # A second look has counted anew.
-    if row.second_look is None and not _same(row.later, said["later"]):
+    if row.second_look is None and row.later != said["later"]:
         odd.append("later")
     return odd
 
 
-def _same(stored: object, said: object) -> bool:
-    return type(stored) is type(said) and stored == said
-
-
-def _moment(stored: object) -> str | object:
+def _microseconds(moment: str | None) -> int | None:
     try:
-        return from_wall(stored).isoformat(timespec="microseconds")  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError, OSError):
-        return stored
-
-
-def _microseconds(moment: object) -> int | None:
-    try:
-        return to_wall(datetime.fromisoformat(moment))  # type: ignore[arg-type]
+        return None if moment is None else to_wall(datetime.fromisoformat(moment))
     except (TypeError, ValueError):
-        return None
+        return None  # no moment, or one without a zone
 
 
 def _list(stored: object) -> object:

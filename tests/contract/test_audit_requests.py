@@ -8,12 +8,14 @@ from ledger.audit.faults import Verdict
 from ledger.audit.orders import OrderKeys, changed_orders
 from ledger.audit.pruning import prune_bodies
 from ledger.epochs import begin_epoch, destroy_epoch
+from ledger.fitting import require_own_keys
 from ledger.keys import write_key
 from ledger.lookups import find_subjects
 from ledger.macs import Macs
 from ledger.schema import request
-from ledger.states import Kind
-from ledger.tasks import Dead
+from ledger.states import Kind, Sight
+from ledger.tasks import Dead, Seen
+from ledger.walks import Walk
 from tests.support.audit_log import AuditLog
 from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import KEYS, make_order
@@ -21,6 +23,7 @@ from tests.support.ledger_world import KEYS, make_order
 DAY = 86_400
 WHY = {"principal": "op", "reason": "x"}
 IDS = ["m1", "m2", "m3"]
+LATER = Seen(sight=Sight.ABSENT, walk=Walk(later=frozenset({"x", "y"})))
 
 
 @pytest.fixture
@@ -54,11 +57,13 @@ def test_rows_agree_with_their_events_through_all_that_can_become_of_a_request(w
     world.run(Memos(IDS))
     world.clock.tick(61)
     world.sweep()
-    world.run(Memos(["left"], subjects={"alice"}))
+    world.run(lambda _task: LATER)
+    world.sweep()
     cancelled = world.submit(IDS).id
     world.ledger.cancel(cancelled, policy=world.policy, **WHY)
-    stream = world.ledger.begin(make_order(), chunk_size=1)
-    stream.add(IDS)
+    for _ in range(2):
+        stream = world.ledger.begin(make_order(), chunk_size=1)
+        stream.add([f"s{n}" for n in range(1_000)])
     stream.abandon()
     failed(world)
     log.seal()
@@ -67,8 +72,12 @@ def test_rows_agree_with_their_events_through_all_that_can_become_of_a_request(w
     world.ledger.scrub(redrive_days=14, row_days=14)
     world.submit(IDS, subject="bob")
     assert told(log) == []
-    assert {row.scrub for row in world.rows(request)} == {"done", None}
-    assert {row.generation for row in world.rows(request)} == {1, 2}
+    rows = world.rows(request)
+    assert {row.scrub for row in rows} == {"done", None}
+    assert {row.generation for row in rows} == {1, 2}
+    assert {(row.second_look, row.later) for row in rows} == {("absent", 2), (None, 0)}
+    never = {row.state for row in rows if row.closing_mac is None}
+    assert never == {"receiving", "cancelled"}
 
 
 CHANGES = {
@@ -256,7 +265,8 @@ def test_keys_of_another_ledger_change_no_order(world, tmp_path):
 def test_a_changed_fingerprint_of_the_keys_hides_no_changed_order(world, keys_dir):
     world.submit(IDS)
     other = world.submit(["x"]).id
-    world.sql("UPDATE key_check SET fingerprint = :other", other="0" * 64)
+    require_own_keys(world.database, Macs(KEYS))
+    assert world.sql("UPDATE key_check SET fingerprint = :other", other="0" * 64) == 1
     world.sql("UPDATE request SET principal = 'nobody' WHERE id = :id", id=other)
     verdict = Verdict()
 

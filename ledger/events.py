@@ -38,7 +38,12 @@ _ADD_BOTH: Final = (
 
 
 def append(
-    conn: Connection, kind: EventType, payload: dict[str, Any], *, request_id: str | None = None
+    conn: Connection,
+    kind: EventType,
+    payload: dict[str, Any],
+    *,
+    request_id: str | None = None,
+    at_us: int | None = None,
 ) -> str:
     """Add one event inside the caller's transaction.
 
@@ -47,6 +52,7 @@ def append(
         kind: Its type.
         payload: Strings, integers, booleans, None, lists and dicts; no names of people.
         request_id: The request it is about, when it is about one.
+        at_us: When it happened, microseconds since 1970; None is now.
 
     Returns:
         The event's id, a UUID. Its place in the log is given when it is sealed.
@@ -54,7 +60,7 @@ def append(
     Raises:
         ValueError: The payload does not match its type's schema, or has no canonical form.
     """
-    head, body = event_rows(kind, payload, request_id=request_id)
+    head, body = event_rows(kind, payload, request_id=request_id, at_us=at_us)
     insert_event(conn, head, body)
     return str(head["id"])
 
@@ -70,7 +76,11 @@ def insert_event(conn: Connection, head: dict[str, Any], body: dict[str, Any]) -
 
 
 def event_rows(
-    kind: EventType, payload: dict[str, Any], *, request_id: str | None = None
+    kind: EventType,
+    payload: dict[str, Any],
+    *,
+    request_id: str | None = None,
+    at_us: int | None = None,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Make an event's rows, for those who add many in one statement: first `event`, then its body.
 
@@ -87,7 +97,9 @@ def event_rows(
             "v": schema.version,
             "id": event_id,
             "type": kind.value,
-            "at": from_wall(wall_us()).isoformat(timespec="microseconds"),
+            "at": from_wall(wall_us() if at_us is None else at_us).isoformat(
+                timespec="microseconds"
+            ),
             "request": request_id,
             **payload,
         }

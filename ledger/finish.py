@@ -12,7 +12,7 @@ from ledger.endings import Ending, finished_payload
 from ledger.events import EventType, append
 from ledger.policy import parse_verify
 from ledger.schema import chunk, request
-from ledger.states import Certainty, ChunkState, Kind, RequestState, Result
+from ledger.states import Certainty, ChunkState, Kind, Result, state_of
 from ledger.tampering import note_tampered
 
 __all__ = ["Ended", "certainty_of", "finish", "result_of"]
@@ -75,7 +75,7 @@ def finish(
         update(request)
         .where(request.c.id == request_id)
         .values(
-            state=_state_of(result),
+            state=state_of(result),
             result=result,
             certainty=certainty,
             finished_at=now,
@@ -90,7 +90,8 @@ def finish(
     if not ending.whole:
         note_tampered(conn, request_id, {"fault": "closing"})
     payload = finished_payload(row, ending, result=result, certainty=certainty, tampered=tampered)
-    append(conn, EventType.REQUEST_FINISHED, payload, request_id=request_id)
+    # Of the same moment as the row, which is held against it when the log is verified.
+    append(conn, EventType.REQUEST_FINISHED, payload, request_id=request_id, at_us=now)
     reached("finish.before_commit")
     return Ended(
         request_id=request_id,
@@ -135,9 +136,3 @@ def _is_delivered(conn: Connection, request_id: str) -> bool:
         chunk.c.request_id == request_id, chunk.c.state == ChunkState.DELIVERED
     )
     return conn.execute(delivered.limit(1)).first() is not None
-
-
-def _state_of(result: Result) -> RequestState:
-    if result is Result.COMPLETE_WITH_ALREADY_ABSENT:
-        return RequestState.COMPLETE
-    return RequestState(result.value)

@@ -11,13 +11,14 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
 )
+
+from ledger.blobs import Blob
 
 __all__ = [
     "BIG",
@@ -41,7 +42,7 @@ event = Table(
     Column("id", Text, primary_key=True),
     Column("request", Text),
     Column("type", Text, nullable=False),
-    Column("leaf_hash", LargeBinary, nullable=False),
+    Column("leaf_hash", Blob, nullable=False),
     Index("event_of_request", "request"),
 )
 
@@ -49,8 +50,8 @@ event_body = Table(
     "event_body",
     metadata,
     Column("event", Text, ForeignKey("event.id"), primary_key=True),
-    Column("payload", LargeBinary, nullable=False),
-    Column("salt", LargeBinary, nullable=False),
+    Column("payload", Blob, nullable=False),
+    Column("salt", Blob, nullable=False),
 )
 
 # Events that are in no leaf yet, in about the order they came; a trigger on `event` fills it. What
@@ -68,7 +69,7 @@ leaf = Table(
     metadata,
     Column("idx", BIG, primary_key=True, autoincrement=False),
     Column("event", Text, ForeignKey("event.id"), nullable=False, unique=True),
-    Column("hash", LargeBinary, nullable=False),
+    Column("hash", Blob, nullable=False),
 )
 
 # Roots of full subtrees of 256, 65,536, … leaves, `level` 1, 2, …
@@ -77,7 +78,7 @@ subtree = Table(
     metadata,
     Column("level", SmallInteger, primary_key=True, autoincrement=False),
     Column("idx", BIG, primary_key=True, autoincrement=False),
-    Column("hash", LargeBinary, nullable=False),
+    Column("hash", Blob, nullable=False),
 )
 
 # Names of the log: the first one, and another after each restore of an older ledger.
@@ -98,7 +99,7 @@ checkpoint = Table(
     Column("no", BIG, primary_key=True, autoincrement=False),
     Column("origin", Text, ForeignKey("origin.name"), nullable=False),
     Column("size", BigInteger, nullable=False),
-    Column("root", LargeBinary, nullable=False),
+    Column("root", Blob, nullable=False),
     # As it was signed and published.
     Column("note", Text, nullable=False),
     Column("signed_at", BigInteger, nullable=False),

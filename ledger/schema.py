@@ -16,7 +16,6 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
     SmallInteger,
     Table,
     Text,
@@ -24,6 +23,7 @@ from sqlalchemy import (
     text,
 )
 
+from ledger.blobs import Blob
 from ledger.duty_tables import heartbeat, key_check, key_epoch, lease, parked_message
 from ledger.log_tables import (
     BIG,
@@ -159,9 +159,9 @@ request = Table(
     Column("subject_ref", Text),
     Column("idempotency_ref", Text),
     Column("fingerprint", Text, nullable=False),
-    Column("salt", LargeBinary, nullable=False),
-    Column("header_mac", LargeBinary, nullable=False),
-    Column("closing_mac", LargeBinary),
+    Column("salt", Blob, nullable=False),
+    Column("header_mac", Blob, nullable=False),
+    Column("closing_mac", Blob),
     Column("chunk_size", Integer, nullable=False),
     _number("chunks"),
     # Number of the next chunk; halves are numbered after the submitted ones.
@@ -324,7 +324,7 @@ chunk = Table(
     Column("n", Integer, nullable=False),
     Column("first", BigInteger, nullable=False),
     Column("places", Text),
-    Column("mac", LargeBinary, nullable=False),
+    Column("mac", Blob, nullable=False),
     _number("due_ns"),
     _number("lease_until_ns"),
     # Number of the latest claim, and the fencing token of every later write.

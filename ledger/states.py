@@ -14,6 +14,7 @@ __all__ = [
     "RequestState",
     "Result",
     "Sight",
+    "state_of",
 ]
 
 
@@ -114,3 +115,10 @@ CHUNK_MOVES: Final[dict[ChunkState, frozenset[ChunkState]]] = {
     ChunkState.DEAD: frozenset({ChunkState.DUE}),
     ChunkState.CANCELLED: frozenset(),
 }
+
+
+def state_of(result: Result) -> RequestState:
+    """Give the state that a request with this result ends in."""
+    if result is Result.COMPLETE_WITH_ALREADY_ABSENT:
+        return RequestState.COMPLETE
+    return RequestState(result.value)

@@ -4,7 +4,8 @@
 
 KEY is a public key as `expunge keys show` prints it, NOTE_FILE a checkpoint that was kept. Needs
 Python's standard library, and `cryptography` for Ed25519. Written from docs/formats.md alone.
-Prints what is wrong, a line each, and exits with 1 when anything is.
+Prints what is wrong, a line each, and exits with 1 when anything is; with 2 when it cannot be
+checked: a file is not there, or a key is none.
 """
 
 import argparse
@@ -19,6 +20,34 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT = "expunge-audit-export/v1"
+
+
+class BrokenError(Exception):
+    """A line is not as an export has it."""
+
+
+def need(condition: bool, message: str) -> None:  # noqa: FBT001 - an assertion that stays
+    if not condition:
+        raise BrokenError(message)
+
+
+def number(line: dict[str, object], name: str) -> int:
+    value = line.get(name)
+    if type(value) is not int or value < 0:
+        message = f"its {name} is no number"
+        raise BrokenError(message)
+    return value
+
+
+def unhex(line: dict[str, object], name: str) -> bytes:
+    value = line.get(name)
+    try:
+        data = bytes.fromhex(value if isinstance(value, str) else "-")
+    except ValueError:
+        message = f"its {name} is no hex"
+        raise BrokenError(message) from None
+    need(len(data) == 32, f"its {name} has not 32 bytes")
+    return data
 
 
 def sha256(data: bytes) -> bytes:
@@ -49,11 +78,14 @@ class Keys:
     def __init__(self, lines: Iterable[str]) -> None:
         self.by_id: dict[tuple[str, bytes], bytes] = {}
         for line in lines:
-            name, key_id, encoded = line.strip().split("+", 2)
-            typed = base64.b64decode(encoded, validate=True)
+            message = f"no Ed25519 key, give a whole line of `expunge keys show`: {line}"
+            try:
+                name, key_id, encoded = line.strip().split("+", 2)
+                typed = base64.b64decode(encoded, validate=True)
+            except ValueError:
+                raise ValueError(message) from None
             computed = sha256(name.encode() + b"\n" + typed)[:4]
             if typed[:1] != b"\x01" or len(typed) != 33 or computed.hex() != key_id:
-                message = f"no Ed25519 key: {line}"
                 raise ValueError(message)
             self.by_id[name, computed] = typed[1:]
 
@@ -100,10 +132,12 @@ class Keys:
 
 def read_lines(file: Iterable[str]) -> Iterator[dict[str, object]]:
     for line in file:
-        value = json.loads(line, object_pairs_hook=once_each)
-        if not isinstance(value, dict):
-            message = "a line is no object"
-            raise TypeError(message)
+        try:
+            value = json.loads(line, object_pairs_hook=once_each)
+        except (ValueError, RecursionError):
+            message = "it is no JSON, or a name stands in it twice"
+            raise BrokenError(message) from None
+        need(isinstance(value, dict), "it is no object")
         yield value
 
 
@@ -124,6 +158,8 @@ class Reading:
         self.peaks: list[tuple[int, bytes]] = []
         self.leaves = self.checkpoints = self.last = self.longest = 0
         self.wanted: dict[int, list[bytes]] = {}
+        # The pruning that `pruned_below` is about was found among the events.
+        self.pruning_found = not pruned_below
 
     def keep(self, note: str) -> Iterator[str]:
         """Take note of a checkpoint that somebody kept."""
@@ -138,14 +174,21 @@ class Reading:
         self.longest = max(self.longest, size)
 
     def leaf(self, line: dict[str, object]) -> Iterator[str]:
-        if line["index"] != self.leaves:
-            yield f"leaf {self.leaves} is missing: the next one is {line['index']}"
-        digest = bytes.fromhex(str(line["hash"]))
+        index = number(line, "index")
+        if index != self.leaves:
+            yield f"leaf {self.leaves} is missing: the next one is {index}"
+        digest = unhex(line, "hash")
         if "payload" in line:
-            payload = str(line["payload"]).encode()
-            salt = bytes.fromhex(str(line["salt"]))
-            if sha256(b"\x00expunge-audit/v1\n" + salt + payload) != digest:
+            need(isinstance(line["payload"], str), "its payload is no text")
+            payload, salt = str(line["payload"]), unhex(line, "salt")
+            try:
+                hashed = sha256(b"\x00expunge-audit/v1\n" + salt + payload.encode())
+            except UnicodeEncodeError:
+                hashed = b""
+            if hashed != digest:
                 yield f"leaf {self.leaves} is not what was recorded"
+            elif "bodies.pruned" in payload and not self.pruning_found:
+                self.pruning_found = pruned_by(payload) == self.pruned_below
         elif self.leaves >= self.pruned_below:
             yield f"leaf {self.leaves} has no payload, and no pruning says so"
         add_leaf(self.peaks, digest)
@@ -171,6 +214,13 @@ class Reading:
         self.last = max(self.last, size)
 
     def end(self, foot: dict[str, object] | None, size: object) -> Iterator[str]:
+        if not self.leaves or not self.checkpoints:
+            yield "it has no leaf or no checkpoint, so nothing of it is signed"
+        if not self.pruning_found:
+            yield (
+                f"payloads below {self.pruned_below} may be missing, it says, and no event "
+                "bodies.pruned that names this index is in it"
+            )
         if foot != {"leaves": self.leaves, "checkpoints": self.checkpoints}:
             yield "the foot is missing, or says other counts"
         if self.last != self.leaves or size != self.leaves:
@@ -179,28 +229,54 @@ class Reading:
             yield f"the log was cut: it ends at {self.leaves}, and {self.longest} were signed"
 
 
+def pruned_by(payload: str) -> int | None:
+    """Give the index that a pruning names; None when the event is none."""
+    try:
+        event = json.loads(payload, object_pairs_hook=once_each)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(event, dict) or event.get("type") != "bodies.pruned":
+        return None
+    below = event.get("below")
+    return below if type(below) is int else None
+
+
 def faults(file: Iterable[str], keys: Keys, kept: Iterable[str] = ()) -> Iterator[str]:
     """Give a sentence for everything that is wrong with an export; none when all is well."""
-    lines = read_lines(file)
-    head = next(lines, {})
-    if head.get("format") != FORMAT:
-        yield "the file does not begin as an export does"
-        return
-    names = [str(origin["name"]) for origin in head["origins"]]  # type: ignore[attr-defined]
-    reading = Reading(keys, names, int(str(head["pruned_below"])))
-    for note in kept:
-        yield from reading.keep(note)
-    foot = None
-    for line in lines:
-        if foot is not None:
-            yield "there is something behind the foot"
-        if "checkpoint" in line:
-            yield from reading.checkpoint(line)
-        elif "index" in line:
-            yield from reading.leaf(line)
-        else:
-            foot = line
-    yield from reading.end(foot, head["size"])
+    at = 0  # lines that were read whole
+    try:
+        lines = read_lines(file)
+        head = next(lines, {})
+        if head.get("format") != FORMAT:
+            yield "the file does not begin as an export does"
+            return
+        reading = Reading(keys, names_of(head), number(head, "pruned_below"))
+        for note in kept:
+            yield from reading.keep(note)
+        foot, at = None, 1
+        for line in lines:
+            if foot is not None:
+                yield "there is something behind the foot"
+            if "checkpoint" in line:
+                yield from reading.checkpoint(line)
+            elif "index" in line:
+                yield from reading.leaf(line)
+            else:
+                foot = line
+            at += 1
+        yield from reading.end(foot, head.get("size"))
+    except BrokenError as error:
+        yield f"line {at + 1} was cut or changed: {error}"
+    except UnicodeDecodeError:
+        yield "the file was changed: it is no UTF-8"
+
+
+def names_of(head: dict[str, object]) -> list[str]:
+    origins = head.get("origins")
+    if not isinstance(origins, list) or not all(isinstance(one, dict) for one in origins):
+        message = "its origins are none"
+        raise BrokenError(message)
+    return [str(one.get("name")) for one in origins]
 
 
 def main(arguments: list[str]) -> int:
@@ -218,10 +294,14 @@ def main(arguments: list[str]) -> int:
     )
     given = parser.parse_args(arguments)
     try:
+        keys = Keys(given.keys)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
         notes = [note.read_text(encoding="utf-8") for note in given.checkpoint]
         with given.file.open(encoding="utf-8") as file:
-            found = list(faults(file, Keys(given.keys), notes))
-    except OSError as error:
+            found = list(faults(file, keys, notes))
+    except (OSError, UnicodeDecodeError) as error:
         parser.error(str(error))
     for fault in found:
         sys.stdout.write(fault + "\n")

@@ -16,6 +16,7 @@ from expunge.tables import counted
 if TYPE_CHECKING:
     from ledger.audit.faults import Verdict
     from ledger.audit.notes import PublicKey
+    from ledger.audit.orders import Orders
     from ledger.audit.published import Published
     from ledger.engine import Database
     from ledger.settings import Settings
@@ -75,9 +76,17 @@ def verify(
             )
         )
         orders = changed_orders(database, settings.keys_dir, verdict)
-    record = _record(verdict) | {"orders": orders}
+    compared = {"published": note is not None, "kept": len(notes)}
+    record = _record(verdict) | {
+        "orders": orders.good,
+        "order_keys": orders.keys.value,
+        "compared": compared,
+    }
     if output is Output.TABLE:
-        _tell(verdict, orders)
+        _tell(verdict)
+        _tell_of_orders(orders)
+        _tell_of_checkpoints(settings.audit_dir, published=note is not None, kept=len(notes))
+        _conclude(verdict, by_checkpoint=bool(note or notes))
     else:
         show_one(record | {"id": "good" if verdict.good else "bad"}, output=output, shown=record)
     if not verdict.good:
@@ -255,25 +264,58 @@ def _record(verdict: "Verdict") -> dict[str, Any]:
         "pruned": verdict.pruned,
         "checkpoints": verdict.checkpoints,
         "waiting": verdict.waiting,
+        "request_events": verdict.compared,
         "faults_found": verdict.found,
         "faults": [asdict(one) for one in verdict.faults],
     }
 
 
-def _tell(verdict: "Verdict", orders: int | None) -> None:
+def _tell(verdict: "Verdict") -> None:
     typer.echo(
         f"{counted(verdict.leaves, 'event')} hashed again, {verdict.signed:,} of them signed; "
         f"{verdict.pruned:,} without a body, as recorded; {verdict.waiting:,} wait to be sealed; "
         f"{counted(verdict.checkpoints, 'checkpoint')}."
     )
-    if orders is not None:
-        typer.echo(f"MACs of what was ordered hold: {counted(orders, 'order')}.")
+    typer.echo(f"Rows of requests were held against {counted(verdict.compared, 'event')}.")
+
+
+def _tell_of_orders(orders: "Orders") -> None:
+    from ledger.audit.orders import OrderKeys  # noqa: PLC0415
+
+    if orders.good is not None:
+        typer.echo(f"MACs of what was ordered hold: {counted(orders.good, 'order')}.")
+    elif orders.keys is OrderKeys.FOREIGN:
+        typer.echo(
+            "NOT CHECKED: whether orders are what was ordered. The keys in EXPUNGE_KEYS_DIR are "
+            "not this ledger's; name the directory of its own ones and verify again."
+        )
+
+
+def _tell_of_checkpoints(folder: Path, *, published: bool, kept: int) -> None:
+    names = ["the published checkpoint" if published else "no published checkpoint"]
+    names += [f"{counted(kept, 'checkpoint')} that somebody kept"] if kept else []
+    if published or kept:
+        typer.echo(f"Compared with {' and '.join(names)}.")
+    else:
+        typer.echo(
+            f"NOT COMPARED with any checkpoint from outside of the ledger: none is in {folder}. "
+            "Whether the end of the log was cut off cannot be told without one. Bring the file "
+            "`checkpoint` from where the sealer runs, or name one that was kept with --checkpoint, "
+            "and verify again."
+        )
+
+
+def _conclude(verdict: "Verdict", *, by_checkpoint: bool) -> None:
     for fault in verdict.faults:
         typer.echo(f"{fault.kind.value}: {fault.says}")
     if verdict.found > len(verdict.faults):
         typer.echo(f"… and {verdict.found - len(verdict.faults):,} more.")
-    if verdict.good:
+    if verdict.good and by_checkpoint:
         typer.echo("Nothing was changed.")
+    elif verdict.good:
+        typer.echo("Nothing of what is here was changed.")
+    elif verdict.log_is_whole:
+        typer.echo("The log is what was signed; the requests named above are NOT what it says.")
     elif verdict.first_bad is None:
         typer.echo("The log is NOT what was signed.")
     else:

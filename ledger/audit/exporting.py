@@ -8,12 +8,13 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
+from ledger.audit.pruned import exported_below
 from ledger.audit.state import read_state
 from ledger.audit.verifying import leaf_rows
 from ledger.errors import AuditError
-from ledger.schema import checkpoint, origin, pruning
+from ledger.schema import checkpoint, origin
 
 __all__ = ["FORMAT", "export_lines"]
 
@@ -28,9 +29,21 @@ def export_lines(conn: Connection) -> Iterator[str]:
         conn: A transaction that only reads; open for as long as lines are taken.
 
     Raises:
-        AuditError: Nothing was signed yet, or rows are missing.
+        AuditError: Nothing was signed yet, the last pruning is not signed yet, or rows are not what
+            was recorded.
         LedgerError: The database did not answer.
     """
+    try:
+        yield from _lines(conn)
+    except (TypeError, ValueError):
+        # A number or a text where there was another: SQLite stores any type.
+        msg = (
+            "A row of the log is not what was recorded; run `expunge audit verify`, it says which."
+        )
+        raise AuditError(msg) from None
+
+
+def _lines(conn: Connection) -> Iterator[str]:
     state = read_state(conn)
     notes = conn.execute(select(checkpoint).order_by(checkpoint.c.no)).all()
     if not notes:
@@ -38,7 +51,7 @@ def export_lines(conn: Connection) -> Iterator[str]:
         raise AuditError(msg)
     size = min(notes[-1].size, state.leaves)
     origins = conn.execute(select(origin).order_by(origin.c.no)).all()
-    below = conn.execute(select(func.max(pruning.c.below))).scalar() or 0
+    below = exported_below(conn, size)
     yield _encode(
         {
             "format": FORMAT,
@@ -61,8 +74,11 @@ def export_lines(conn: Connection) -> Iterator[str]:
 
 
 def _leaf(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row
-    line: dict[str, Any] = {"index": row.idx, "hash": bytes(row.hash).hex()}
-    if row.payload is not None:
-        line["salt"] = bytes(row.salt).hex()
-        line["payload"] = bytes(row.payload).decode("utf-8", "surrogateescape")
+    pruned = row.payload is None
+    if not all(type(one) is bytes for one in (row.hash, *(() if pruned else row[-2:]))):
+        msg = f"Leaf {row.idx} is not what was recorded; run `expunge audit verify`."
+        raise AuditError(msg)
+    line: dict[str, Any] = {"index": row.idx, "hash": row.hash.hex()}
+    if not pruned:
+        line |= {"salt": row.salt.hex(), "payload": row.payload.decode()}
     return line

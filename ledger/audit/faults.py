@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 __all__ = ["Fault", "Kind", "Verdict"]
 
@@ -27,6 +28,12 @@ class Kind(StrEnum):
     NOT_SEALED = "not_sealed"
     PRUNING_UNRECORDED = "pruning_unrecorded"
     ORDER_CHANGED = "order_changed"
+    REQUEST_MISSING = "request_missing"
+    REQUEST_DIFFERS = "request_differs"
+
+
+# What is wrong beside the log, which may be whole all the same.
+_BESIDE: Final = frozenset({Kind.ORDER_CHANGED, Kind.REQUEST_MISSING, Kind.REQUEST_DIFFERS})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +63,7 @@ class Verdict:
         pruned: Of these, how many have no body any more, as recorded.
         checkpoints: How many were checked.
         waiting: Events that are not sealed yet.
+        compared: Events that rows of requests were held against.
         faults: What is wrong, in the order it was found; the first 100.
         found: How many faults there are in all.
     """
@@ -65,6 +73,7 @@ class Verdict:
     pruned: int = 0
     checkpoints: int = 0
     waiting: int = 0
+    compared: int = 0
     faults: list[Fault] = field(default_factory=list)
     found: int = 0
 
@@ -74,6 +83,12 @@ class Verdict:
     def good(self) -> bool:
         """Nothing is wrong."""
         return not self.found
+
+    @property
+    def log_is_whole(self) -> bool:
+        """Nothing of the log itself is wrong, whatever else is."""
+        listed = all(one.kind in _BESIDE for one in self.faults)
+        return self.good or (listed and self.found == len(self.faults))
 
     @property
     def first_bad(self) -> int | None:

@@ -22,7 +22,8 @@ from ledger.audit.opening import open_first
 from ledger.audit.published import Published
 from ledger.audit.signing import SigningKeys, put_in_force
 from ledger.audit.state import LogState, opened_note, read_state, require_current
-from ledger.audit.stored import StoredTree, count_leaves, insert_rows, raw
+from ledger.audit.stored import StoredTree, count_leaves, insert_rows
+from ledger.blobs import raw
 from ledger.clock import wall_us
 from ledger.commits import leave_witness
 from ledger.crash_points import reached

@@ -21,18 +21,11 @@ from ledger.audit.merkle import (
 from ledger.errors import AuditError
 from ledger.schema import leaf, subtree
 
-__all__ = ["StoredTree", "count_leaves", "insert_rows", "raw"]
+__all__ = ["StoredTree", "count_leaves", "insert_rows"]
 
 # A statement's parameters: SQLite takes 32,766.
 _MOST_VALUES: Final = 30_000
 _ARRAYS: Final = {int: "bigint", str: "text", bytes: "bytea"}
-
-
-def raw(value: bytes | memoryview | str | float) -> bytes:
-    """Give the bytes of a column that may have been changed by hand: SQLite stores any type."""
-    if type(value) is bytes:
-        return value
-    return bytes(value) if isinstance(value, memoryview) else str(value).encode()
 
 
 def count_leaves(conn: Connection) -> int:
@@ -119,7 +112,7 @@ class StoredTree:
                 "`expunge audit verify` says which."
             )
             raise AuditError(msg)
-        return root_of(map(raw, found))
+        return root_of(found)
 
 
 def insert_rows(

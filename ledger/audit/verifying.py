@@ -3,7 +3,8 @@
 One pass over the leaves: each event's bytes are hashed again, compared with every place that says
 what their hash is, and put into a tree whose root has to be that of each checkpoint at its size.
 All checkpoints so are of one and the same growing tree. What was published outside the database,
-and copies of checkpoints that others kept, are held against the same tree.
+and copies of checkpoints that others kept, are held against the same tree. Rows of requests are
+held against what the events say of them.
 """
 
 import json
@@ -15,11 +16,14 @@ from sqlalchemy import Connection, Row, func, select, text, tuple_
 from ledger.audit.faults import Kind, Verdict
 from ledger.audit.merkle import Frontier
 from ledger.audit.notes import Checkpoint, PublicKey, open_checkpoint
-from ledger.audit.stored import count_leaves, raw
+from ledger.audit.pruned import pruned_below
+from ledger.audit.requests import ABOUT, RequestRows
+from ledger.audit.stored import count_leaves
+from ledger.blobs import raw
 from ledger.canonical import is_canonical
-from ledger.event_types import BASE_FIELDS, SCHEMAS, EventType, fault_of
+from ledger.event_types import BASE_FIELDS, SCHEMAS, fault_of
 from ledger.events import leaf_hash
-from ledger.schema import checkpoint, origin, pruning, subtree
+from ledger.schema import checkpoint, origin, subtree
 
 __all__ = ["leaf_rows", "verify"]
 
@@ -51,7 +55,7 @@ _STRAY: Final = text(
     " AND NOT EXISTS (SELECT 1 FROM unsealed u WHERE u.event = e.id) ORDER BY e.id LIMIT 20"
 )
 _WAITING: Final = text(
-    "SELECT u.event, e.leaf_hash, b.payload, b.salt FROM unsealed u"
+    "SELECT u.event, e.type, e.leaf_hash, b.payload, b.salt FROM unsealed u"
     " LEFT JOIN leaf l ON l.event = u.event LEFT JOIN event e ON e.id = u.event"
     " LEFT JOIN event_body b ON b.event = u.event WHERE l.idx IS NULL ORDER BY u.seq"
 )
@@ -102,6 +106,7 @@ class _Verification:
         self._keys = keys
         self._progress = progress
         self._verdict = Verdict()
+        self._requests = RequestRows(conn, self._verdict)
         # Roots that have to come out at a size, what it is when one does not, and whose they are.
         self._due: dict[int, list[tuple[bytes, Kind, str]]] = {}
         # The largest size whose root came out.
@@ -110,12 +115,12 @@ class _Verification:
 
     def run(self, published: str | None, kept: Sequence[str]) -> Verdict:
         self._leaves = count_leaves(self._conn)
-        self._below = self._conn.execute(select(func.max(pruning.c.below))).scalar() or 0
+        self._below = pruned_below(self._conn, self._verdict)
         self._read_checkpoints()
         self._read_outside(published, kept)
         self._walk()
-        self._look_at_pruning()
         self._look_at_waiting()
+        self._requests.close()
         return self._verdict
 
     # -- checkpoints ------------------------------------------------------------------------------
@@ -211,6 +216,8 @@ class _Verification:
                 self._check_payload(idx, payload, (event_id, kind, request_id))
             else:
                 self._tell_of_leaf(row)
+            if self._requests.full:
+                self._requests.compare()
             append(raw(digest))
             due = frontier.size in self._due
             if len(made) >= _ROOTS or (made and due):
@@ -250,6 +257,8 @@ class _Verification:
         if row.payload is None:
             if idx < self._below:
                 self._verdict.pruned += 1
+                if row.type in ABOUT and type(row.request) is str:
+                    self._requests.note_pruned(row.request)
             else:
                 says = f"The body of leaf {idx} is missing, and no pruning of it is recorded."
                 self._verdict.add(Kind.BODY_MISSING, says, index=idx)
@@ -269,6 +278,8 @@ class _Verification:
                 fault = _schema_fault(fields)
                 if fault is None and not is_canonical(fields, payload):
                     fault = "it is not in its canonical form"
+                if fault is None and fields["type"] in ABOUT:
+                    self._requests.note(fields)
         except (ValueError, KeyError, TypeError, RecursionError):
             pass
         if fault is not None:
@@ -294,24 +305,11 @@ class _Verification:
     def _check_extra_subtrees(self, size: int) -> None:
         counted = select(subtree.c.level, func.count()).group_by(subtree.c.level)
         for level, count in self._conn.execute(counted):
-            if count > size >> 8 * level:
+            if type(level) is not int or count > size >> 8 * level:
                 says = f"There are more stored roots at level {level} than leaves make full."
                 self._verdict.add(Kind.SUBTREE_DIFFERS, says)
 
     # -- what is around the tree ------------------------------------------------------------------
-
-    def _look_at_pruning(self) -> None:
-        query = text(
-            "SELECT p.below, p.event, e.type, b.payload FROM pruning p"
-            " LEFT JOIN event e ON e.id = p.event LEFT JOIN event_body b ON b.event = p.event"
-        )
-        for row in self._conn.execute(query):
-            fits = row.type == EventType.BODIES_PRUNED and (
-                row.payload is None or f'"below":{row.below},'.encode() in raw(row.payload)
-            )
-            if not fits:
-                says = f"The pruning of leaves below {row.below} is not what its event says."
-                self._verdict.add(Kind.PRUNING_UNRECORDED, says)
 
     def _look_at_waiting(self) -> None:
         for row in self._conn.execute(_WAITING):
@@ -320,9 +318,22 @@ class _Verification:
             if not whole or leaf_hash(raw(row.payload), raw(row.salt)) != raw(row.leaf_hash):
                 says = f"Event {row.event}, which waits to be sealed, is not what was recorded."
                 self._verdict.add(Kind.NOT_SEALED, says)
+            elif row.type in ABOUT:
+                self._note_waiting(raw(row.payload))
         for row in self._conn.execute(_STRAY):
             says = f"Event {row.id} is in no leaf and does not wait for one either."
             self._verdict.add(Kind.NOT_SEALED, says)
+
+    def _note_waiting(self, payload: bytes) -> None:
+        try:
+            fields = json.loads(payload)
+            known = _schema_fault(fields) is None and fields["type"] in ABOUT
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return  # once it is sealed the walk says so
+        if known:
+            self._requests.note(fields)
+            if self._requests.full:
+                self._requests.compare()
 
 
 def _root_fault(kind: Kind, what: str, index: int, size: int) -> str:

@@ -116,7 +116,7 @@ def test_orders_still_carry_their_macs_after_scrubbing_and_changed_ones_still_sh
     world.clock.tick(15 * DAY)
     scrub(world)
     verdict = Verdict()
-    assert changed_orders(world.database, tmp_path, verdict) == 1
+    assert changed_orders(world.database, tmp_path, verdict).good == 1
     assert other in verdict.faults[0].says
 
 
@@ -181,7 +181,7 @@ def test_a_destroyed_key_takes_the_answer_with_it_and_leaves_the_others(world, t
     (first, second) = list_epochs(world.database, Keys.load(keys_dir))
     assert (first.key, first.destroyed_at is not None, second.in_force) == (False, True, True)
     verdict = Verdict()
-    assert changed_orders(world.database, keys_dir, verdict) == 2
+    assert changed_orders(world.database, keys_dir, verdict).good == 2
     assert verdict.good
 
 
@@ -200,5 +200,5 @@ def test_an_order_that_is_still_carried_out_is_as_it_was_ordered(world, tmp_path
     world.submit(kind=Kind.USER, subject="alice")
     world.submit(IDS)
     verdict = Verdict()
-    assert changed_orders(world.database, tmp_path, verdict) == 2
+    assert changed_orders(world.database, tmp_path, verdict).good == 2
     assert verdict.good

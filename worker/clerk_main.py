@@ -5,7 +5,6 @@ the other process is killed.
 """
 
 import argparse
-import gc
 import os
 import signal
 import threading
@@ -19,6 +18,7 @@ from ledger.crash_points import arm
 from ledger.errors import DiskError, ExpungeError, LedgerError
 from ledger.logs import configure_logs
 from worker.clerk import Office
+from worker.garbage import collect_seldom
 from worker.prepared import prepared
 
 __all__ = ["main"]
@@ -53,9 +53,7 @@ class _Room:
                 self._ledger = Ledger.open(office.ledger_url, keys=keys)
                 if office.doubtful:
                     self._ledger.doubt()
-                # As in `worker.process`: what is there for good is not looked through again.
-                gc.collect()
-                gc.freeze()
+                collect_seldom()
             return self._ledger
 
     def close(self) -> None:

@@ -1,7 +1,6 @@
 """What each worker process holds: ledger, thread, loop and clients, opened after the fork."""
 
 import asyncio
-import gc
 import math
 import os
 import secrets
@@ -19,6 +18,7 @@ from memos_api import MemosClient
 from worker.clerk import Books, Clerk
 from worker.clients import open_clients
 from worker.drain import Drain
+from worker.garbage import collect_seldom
 from worker.stop import StopFlag
 from worker.watching import Watch
 
@@ -134,10 +134,7 @@ class Process:
             self._books = self._open_books()
         if self._clients is None:
             self._clients = await open_clients(self._settings, in_flight=most)
-            # All modules and pools are there for good: going through them again and again would
-            # hold up departures for 70 ms.
-            gc.collect()
-            gc.freeze()
+            collect_seldom()
         drain = Drain(
             ledger=self._books,
             database=self._database,

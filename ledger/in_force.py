@@ -43,23 +43,7 @@ def learn_epoch(database: Database, macs: Macs) -> None:
 
 def epoch_fault(conn: Connection, epoch: int) -> str | None:
     """Say why nothing may be recorded under an epoch any more, and what to do; None when it may."""
-    last = last_epoch(conn)
-    if last is None or last.no < epoch:
-        return None
-    if last.destroyed_at is not None:
-        return (
-            f"The pseudonym key of epoch {last.no} was destroyed, and there is no newer one, so no "
-            "request can be recorded. Begin the next with `expunge keys new-epoch`, and destroy "
-            f"what copies of {epoch_file(last.no)} are left."
-        )
-    if last.no > epoch:
-        return (
-            f"{epoch_file(last.no)} is not in EXPUNGE_KEYS_DIR, or came there after this process "
-            "was started, and requests are recorded under this pseudonym key alone. Copy it from "
-            "the host where `expunge keys init` or `expunge keys new-epoch` made it, and start "
-            "anew; if it is lost for good, begin the next with `expunge keys new-epoch`."
-        )
-    return None
+    return _fault(last_epoch(conn), epoch)
 
 
 def require_in_force(conn: Connection, epoch: int) -> None:
@@ -81,7 +65,27 @@ def take_in_force(conn: Connection, epoch: int) -> None:
     Raises:
         KeysError: As for `require_in_force`.
     """
-    require_in_force(conn, epoch)
     last = last_epoch(conn)
+    if (fault := _fault(last, epoch)) is not None:
+        raise KeysError(fault)
     if last is None or last.no < epoch:
         insert_missing(conn, key_epoch, no=epoch, began_at=0)
+
+
+def _fault(last: Row[tuple[int, int, int | None]] | None, epoch: int) -> str | None:
+    if last is None or last.no < epoch:
+        return None
+    if last.destroyed_at is not None:
+        return (
+            f"The pseudonym key of epoch {last.no} was destroyed, and there is no newer one, so no "
+            "request can be recorded. Begin the next with `expunge keys new-epoch`, and destroy "
+            f"what copies of {epoch_file(last.no)} are left."
+        )
+    if last.no > epoch:
+        return (
+            f"{epoch_file(last.no)} is not in EXPUNGE_KEYS_DIR, or came there after this process "
+            "was started, and requests are recorded under this pseudonym key alone. Copy it from "
+            "the host where `expunge keys init` or `expunge keys new-epoch` made it, and start "
+            "anew; if it is lost for good, begin the next with `expunge keys new-epoch`."
+        )
+    return None

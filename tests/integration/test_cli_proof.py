@@ -105,6 +105,22 @@ def test_other_keys_than_the_ledgers_find_nobody_missing(expunge, erased, tmp_pa
     assert {one["check"]: one["grade"] for one in checks}["keys of the ledger"] == "fail"
 
 
+def test_a_host_without_the_newest_pseudonym_key_hands_nothing_in(expunge, erased, settings):
+    (settings.keys_dir / "subjects.1.key").unlink()
+    told = expunge("submit", "--user-id", "-", stdin="bob\n")
+    assert (told.exit_code, "subjects.1.key is not in EXPUNGE_KEYS_DIR" in told.stderr) == (2, True)
+    listed = expunge("list", "--count")
+    assert (listed.exit_code, listed.stdout.strip()) == (0, "1")
+    checks = json.loads(expunge("doctor", "--offline", "-o", "json").stdout)["findings"]
+    assert {one["check"]: one["grade"] for one in checks}["pseudonym key"] == "fail"
+    assert (
+        "destroyed, or not in EXPUNGE_KEYS_DIR: 1."
+        in expunge("find", "--user", "-", stdin="a\n").stderr
+    )
+    assert expunge("keys", "new-epoch", *WHY).exit_code == 0
+    assert expunge("submit", "--user-id", "-", stdin="bob\n").exit_code == 0
+
+
 def test_epochs_are_begun_listed_and_destroyed(expunge, erased, ledger):
     begun = expunge("keys", "new-epoch", *WHY)
     assert (begun.exit_code, "Epoch 2" in begun.stderr) == (0, True)

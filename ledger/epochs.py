@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select, update
 
 from ledger.acting import check_act
 from ledger.checks import header_fields, header_holds
@@ -21,6 +21,8 @@ from ledger.clock import from_wall, wall_us
 from ledger.engine import Database
 from ledger.errors import ConflictError, KeysError, NotFoundError
 from ledger.events import EventType, append
+from ledger.fitting import require_own_keys
+from ledger.in_force import last_epoch, learn_epoch
 from ledger.keys import Keys, epoch_file, write_key
 from ledger.macs import Macs
 from ledger.schema import key_epoch, request
@@ -61,11 +63,13 @@ def list_epochs(database: Database, keys: Keys) -> list[Epoch]:
         lambda conn: {row.no: row for row in conn.execute(select(key_epoch)).all()}
     )
     numbers = sorted({*keys.subjects, *rows} or {0})
+    last = numbers[-1]
+    destroyed = last in rows and rows[last].destroyed_at is not None
     return [
         Epoch(
             no=no,
             key=no in keys.subjects or not no,
-            in_force=no == max(keys.subjects, default=0),
+            in_force=no == last and not destroyed,
             began_at=_moment(rows, no, "began_at"),
             destroyed_at=_moment(rows, no, "destroyed_at"),
         )
@@ -87,13 +91,13 @@ def begin_epoch(database: Database, *, keys_dir: Path, principal: str, reason: s
 
     Raises:
         RequestError: The reason is no short code.
-        KeysError: The keys cannot be read, or the directory cannot be written.
-        LedgerError: The ledger did not confirm; the key is there then, and in force.
+        KeysError: The keys cannot be read or are another ledger's, or the directory cannot be
+            written.
+        LedgerError: The ledger did not confirm; the key is there then, and in force as soon as it
+            is used.
     """
     check_act(principal=principal, reason=reason)
-    keys = Keys.load(keys_dir)
-    last = database.read(lambda conn: conn.execute(select(func.max(key_epoch.c.no))).scalar())
-    no = max(max(keys.subjects, default=0), last or 0) + 1
+    no = _checked(database, keys_dir)[1] + 1
     try:
         write_key(keys_dir / epoch_file(no), secrets.token_hex(_BYTES))
     except OSError as error:
@@ -101,7 +105,9 @@ def begin_epoch(database: Database, *, keys_dir: Path, principal: str, reason: s
         raise KeysError(msg) from None
 
     def work(conn: Connection) -> None:
-        conn.execute(insert(key_epoch).values(no=no, began_at=wall_us()))
+        # Who opened the ledger meanwhile with the new key told it of that already.
+        insert_missing(conn, key_epoch, no=no, began_at=0)
+        conn.execute(update(key_epoch).where(key_epoch.c.no == no).values(began_at=wall_us()))
         payload = {"principal": principal, "reason": reason, "epoch": no}
         append(conn, EventType.KEY_EPOCH_BEGUN, payload)
 
@@ -130,15 +136,15 @@ def destroy_epoch(
         RequestError: The reason is no short code.
         NotFoundError: There is no such key.
         ConflictError: It is in force, or requests under it still have names.
-        KeysError: The keys cannot be read, or the file cannot be removed.
+        KeysError: The keys cannot be read or are another ledger's, or the file cannot be removed.
         LedgerError: The ledger did not confirm; running it again is safe.
     """
     check_act(principal=principal, reason=reason)
-    keys = Keys.load(keys_dir)
+    keys, last = _checked(database, keys_dir)
     if no not in keys.subjects:
         msg = f"There is no key of epoch {no} in {keys_dir}; `expunge keys epochs` lists them."
         raise NotFoundError(msg)
-    if no == max(keys.subjects):
+    if no == last:
         msg = f"Epoch {no} is in force; begin the next one with `expunge keys new-epoch` first."
         raise ConflictError(msg)
     named = select(func.count()).where(request.c.key_epoch == no, request.c.scrubbed_at.is_(None))
@@ -171,6 +177,16 @@ def destroyed_epochs(conn: Connection) -> list[int]:
     """Give the epochs whose keys were destroyed."""
     query = select(key_epoch.c.no).where(key_epoch.c.destroyed_at.is_not(None))
     return list(conn.execute(query.order_by(key_epoch.c.no)).scalars())
+
+
+def _checked(database: Database, keys_dir: Path) -> tuple[Keys, int]:
+    """Read the keys and make sure that they are the ledger's own; gives its newest epoch, too."""
+    keys = Keys.load(keys_dir)
+    macs = Macs(keys)
+    require_own_keys(database, macs)
+    learn_epoch(database, macs)
+    row = database.read(last_epoch)
+    return keys, macs.epoch if row is None else row.no
 
 
 def _blank(conn: Connection, macs: Macs, no: int, after: str) -> list[str]:

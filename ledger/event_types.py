@@ -51,6 +51,7 @@ class EventType(StrEnum):
     REQUEST_SCRUBBED = "request.scrubbed"
     CERTIFICATE_OPENED = "certificate.opened"
     SUBJECTS_LOOKED_UP = "subjects.looked_up"
+    BATCHES_LOOKED_UP = "batches.looked_up"
     KEY_EPOCH_BEGUN = "key_epoch.begun"
     KEY_EPOCH_DESTROYED = "key_epoch.destroyed"
     KEYS_ADOPTED = "keys.adopted"
@@ -287,6 +288,8 @@ SCHEMAS: Final[Mapping[EventType, tuple[Schema, ...]]] = {
     EventType.SUBJECTS_LOOKED_UP: _v1(
         {"principal": _text, "asked": _count, "known": _count, "projects": _count}
     ),
+    # `asked` counts the ids of the list, `known` the batches that it was the whole list of.
+    EventType.BATCHES_LOOKED_UP: _v1({"principal": _text, "asked": _count, "known": _count}),
     EventType.KEY_EPOCH_BEGUN: _v1({**_ACT, "epoch": _count}),
     EventType.KEY_EPOCH_DESTROYED: _v1({**_ACT, "epoch": _count, "requests": _count}),
     EventType.KEYS_ADOPTED: _v1(_ACT),

@@ -1,9 +1,12 @@
 """From an order to the request row: everything checked and made definite before any write."""
 
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from sqlalchemy import Row
 
 from ledger.canonical import canonical
 from ledger.ceilings import NO_CEILINGS, Ceilings
@@ -25,6 +28,7 @@ _TRACEPARENT: Final = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}"
 )
 _MAX_KEY: Final = 200
+_SALT: Final = 32
 _FIRST_YEAR: Final = 1971
 _LAST_YEAR: Final = 9998
 
@@ -43,6 +47,8 @@ class Header:
         urgency: Sort key by due day.
         traceparent: As the order has it.
         ceilings: As the order has them.
+        follows: Id of the request that it follows, or None.
+        inherits: Its epoch is that of another request, whether or not it is in force.
     """
 
     fields: HeaderFields
@@ -53,10 +59,31 @@ class Header:
     urgency: int
     traceparent: str | None
     ceilings: Ceilings = NO_CEILINGS
+    follows: str | None = None
+    inherits: bool = False
 
 
-def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_us: int) -> Header:
+def make_header(
+    order: Order,
+    *,
+    account: str,
+    chunk_size: int,
+    macs: Macs,
+    now_us: int,
+    follows: str | None = None,
+    like: Row[Any] | None = None,
+) -> Header:
     """Check an order and fill in what it leaves open.
+
+    Args:
+        order: What is asked for.
+        account: Of its project.
+        chunk_size: Most ids per call.
+        macs: Makes MACs, references and the salt.
+        now_us: Wall time.
+        follows: Id of the request that it follows.
+        like: Row of a request about the same subject, whose epoch is to be its epoch too: for where
+            the key in force is not at hand. That of the row need not be either.
 
     Raises:
         RequestError: A field is out of its bounds; the message names the field.
@@ -79,7 +106,8 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
     submitted_at = _aware(order.submitted_at, "submitted_at") or now
     due_at = _aware(order.due_at, "due_at") or default_due(lane, submitted_at)
     not_before = _aware(order.not_before, "not_before")
-    request_id, epoch = new_id(), macs.epoch
+    request_id = new_id()
+    epoch, salt, reference = _made_of_names(order, subject, request_id, macs, like)
     values = HeaderFields(
         id=request_id,
         project=order.project,
@@ -96,26 +124,40 @@ def make_header(order: Order, *, account: str, chunk_size: int, macs: Macs, now_
         submitted_at=to_wall(submitted_at),
         due_at=None if due_at is None else to_wall(due_at),
         not_before=None if not_before is None else to_wall(not_before),
-        salt=macs.salt(epoch, order.project, request_id),
+        salt=salt,
         include_later=int(_checked_later(order)),
     )
     return Header(
         fields=values,
         mac=macs.header(values),
         fingerprint=_fingerprint(order, macs),
-        subject_ref=None
-        if subject is None
-        else macs.subject(epoch, order.project, order.kind.value, subject),
+        subject_ref=reference,
         key_epoch=epoch,
         urgency=urgency_of(due_at, now),
         traceparent=order.traceparent,
         ceilings=order.ceilings,
+        follows=follows,
+        inherits=like is not None,
     )
 
 
 def is_traceparent(text: str) -> bool:
     """Say whether it is a W3C trace context that a later call can be linked to."""
     return _TRACEPARENT.fullmatch(text) is not None
+
+
+def _made_of_names(
+    order: Order, subject: str | None, request_id: str, macs: Macs, like: Row[Any] | None
+) -> tuple[int, bytes, str | None]:
+    """Give the epoch, and what its key makes: the salt, and the subject's reference."""
+    epoch = macs.epoch if like is None else like.key_epoch
+    if like is not None and epoch not in macs.epochs:
+        # A salt of no key is gone with the names, which is sooner than it had to be.
+        return epoch, secrets.token_bytes(_SALT), subject and like.subject_ref
+    salt = macs.salt(epoch, order.project, request_id)
+    if subject is None:
+        return epoch, salt, None
+    return epoch, salt, macs.subject(epoch, order.project, order.kind.value, subject)
 
 
 def _checked_subject(order: Order) -> str | None:
@@ -143,7 +185,7 @@ def _key_reference(order: Order, macs: Macs) -> str | None:
             "a UUID or the ticket's number will do."
         )
         raise RequestError(msg)
-    return macs.reference("idempotency", order.project, key)
+    return macs.idempotency(order.project, key)
 
 
 def _fingerprint(order: Order, macs: Macs) -> str:

@@ -21,6 +21,7 @@ from ledger.events import EventType, append
 from ledger.fold import Folder
 from ledger.header import Header
 from ledger.ids import are_plain_ids, check_memory_id, ids_as_json
+from ledger.in_force import require_in_force, take_in_force
 from ledger.insert import insert_all
 from ledger.macs import ChunkFields, Macs, chained, same
 from ledger.model import Receipt
@@ -56,7 +57,13 @@ class Intake:
     """One request on its way in. Made by `Ledger.begin`; end it with `finish` or `abandon`."""
 
     def __init__(self, database: Database, macs: Macs, header: Header) -> None:
-        """Start with a checked header; nothing is written yet unless a key reserves the place."""
+        """Start with a checked header; nothing is written yet unless a key reserves the place.
+
+        Raises:
+            KeysError: It is a new request, and not of the epoch in force (`ledger.in_force`).
+            ConflictError: The idempotency key was used for another order.
+            LedgerError: The ledger did not confirm.
+        """
         self._database = database
         self._macs = macs
         self._header = header
@@ -76,6 +83,9 @@ class Intake:
         self._known_state: RequestState | None = None
         if header.fields.idempotency_ref is not None:
             self._reserve()
+        elif not header.inherits:
+            # Not only when the first ids are written: whoever reads them may take his time.
+            database.read(lambda conn: require_in_force(conn, header.key_epoch))
 
     @property
     def request_id(self) -> str:
@@ -379,6 +389,8 @@ class Intake:
 
     def _insert_header(self, conn: Connection) -> None:
         leave_witness(conn, {request.c.id: self._id})
+        if not self._header.inherits:
+            take_in_force(conn, self._header.key_epoch)
         conn.execute(
             insert(request).values(
                 **header_row(self._header),

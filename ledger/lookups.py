@@ -20,6 +20,7 @@ from ledger.errors import KeysError, RequestError
 from ledger.events import EventType, append
 from ledger.fitting import are_own_keys
 from ledger.ids import check_subject
+from ledger.in_force import last_epoch
 from ledger.macs import Macs
 from ledger.schema import project, request
 from ledger.states import Kind, Result
@@ -127,8 +128,7 @@ def find_subjects(
                     refs.setdefault(macs.subject(epoch, name, kind, one), []).append(line)
         rows = database.read(lambda conn: _requests(conn, list(refs)))  # noqa: B023 - run at once
         found += _answers(rows, refs, [line for line, _ in some], since)
-    untold = database.read(destroyed_epochs)
-    untold = sorted({*untold, *(no for no in range(1, macs.epoch) if no not in macs.epochs)})
+    untold = database.read(lambda conn: _untold(conn, macs))
     payload = {
         "principal": principal,
         "asked": asked,
@@ -137,6 +137,14 @@ def find_subjects(
     }
     database.write(lambda conn: append(conn, EventType.SUBJECTS_LOOKED_UP, payload))
     return Looked(known=found, untold=untold)
+
+
+def _untold(conn: Connection, macs: Macs) -> list[int]:
+    """Give the epochs whose key was destroyed, or is not here."""
+    last = last_epoch(conn)
+    newest = max(macs.epoch, 0 if last is None else last.no)
+    lacking = (no for no in range(1, newest + 1) if no not in macs.epochs)
+    return sorted({*destroyed_epochs(conn), *lacking})
 
 
 def _requests(conn: Connection, refs: Sequence[str]) -> Sequence[Row[Any]]:

@@ -92,6 +92,10 @@ class Macs:
         message = framed(f"expunge/{domain}/v1", *(part.encode() for part in parts))
         return hmac.digest(self._pseudonym, message, "sha256").hex()
 
+    def idempotency(self, project: str, key: str) -> str:
+        """Keyed pseudonym of a project's idempotency key, as the request's row has it."""
+        return self.reference("idempotency", project, key)
+
     @property
     def fingerprint(self) -> str:
         """Which order and pseudonym keys these are: 64 hex digits that tell nothing of them."""
@@ -100,7 +104,7 @@ class Macs:
 
     @property
     def epoch(self) -> int:
-        """The epoch in force."""
+        """The newest epoch whose key is there; `ledger.in_force` says whether it is in force."""
         return max(self._subjects)
 
     @property

@@ -21,6 +21,7 @@ from ledger.errors import LedgerError, RequestError
 from ledger.events import EventType, event_rows
 from ledger.header import Header, make_header
 from ledger.ids import are_plain_ids, check_memory_id, ids_as_json
+from ledger.in_force import take_in_force
 from ledger.insert import insert_all, mark, marks
 from ledger.intake import CHUNKS_PER_TRANSACTION, Intake, conflict
 from ledger.macs import ChunkFields, Macs, chained, same
@@ -97,6 +98,8 @@ def take_many(
         of that one nothing is recorded.
 
     Raises:
+        KeysError: The epoch of these keys is not in force; said of the first transaction with a new
+            request in it, and of a later one when an epoch begins meanwhile.
         LedgerError: The ledger did not confirm. Requests before that may be recorded, those of
             whole transactions; handed in again, they are found by their keys. Without keys, hand
             in at most `REQUESTS_PER_TRANSACTION` of one chunk each: they are in all or none.
@@ -277,6 +280,7 @@ class _Rows:
         self._events: list[dict[str, Any]] = []
         self._bodies: list[dict[str, Any]] = []
         self._purges: dict[str, list[_Purge]] = {}
+        self._epoch = macs.epoch  # every header was made with these keys
         self.receipts: dict[int, Receipt] = {}
 
     def add(self, made: _Made, chunk_size: int) -> None:
@@ -355,6 +359,7 @@ class _Rows:
             for place, row in enumerate(line):
                 row["tag"] = start + place
         leave_witness(conn, {request.c.id: self._requests[0]["id"]})
+        take_in_force(conn, self._epoch)
         insert_all(conn, request, self._requests)
         insert_all(conn, chunk, [row for line in self._chunks.values() for row in line])
         insert_all(conn, event, self._events)

@@ -11,13 +11,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, select
 
+from ledger.acting import check_act, check_principal
+from ledger.chains import Chains, restore_key
 from ledger.checks import header_holds
 from ledger.clock import to_wall, wall_us
 from ledger.closing import chain_is_whole
 from ledger.engine import Database
+from ledger.events import EventType, append
+from ledger.fitting import require_own_keys
 from ledger.header import make_header
+from ledger.in_force import learn_epoch
 from ledger.intake import Intake
 from ledger.items import list_root
 from ledger.macs import Macs
@@ -28,6 +33,8 @@ from ledger.states import Kind, Lane
 __all__ = ["Reapplied", "Recognised", "reapply", "recognise"]
 
 _AT_ONCE: Final = 100
+# So far may the wall clocks of hosts be apart.
+_SKEW_US: Final = 300_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +46,8 @@ class Reapplied:
         kind: What it ordered.
         ids: How many ids it has; 1 for a purge.
         again: Id of the request that orders it anew; None when there is none.
-        why: `scrubbed`: its names are gone; `tampered`: it is not what was ordered; None else.
+        why: `scrubbed`: its names are gone; `tampered`: it is not what was ordered; `ordered`: an
+            earlier run for the same restore ordered it, as `again`; None else.
     """
 
     id: str
@@ -67,75 +75,124 @@ def reapply(
     reason: str,
     projects: Iterable[str] | None = None,
     dry_run: bool = False,
+    times: int = 1,
 ) -> Iterator[Reapplied]:
-    """Order anew what was deleted since the backup was made; safe to run again.
+    """Order anew what was deleted since the backup was made, once for each restore of it.
+
+    Running it again orders nothing twice, also when it was broken off, and after what it ordered
+    has ended. Of a request and its re-applications for other restores the one that ended last goes
+    for all. What was taken in after the first order for this restore was not undone by it.
 
     Args:
         database: Where the ledger is.
         macs: Checks that each is what was ordered.
-        since: The moment of the backup; a little earlier does no harm.
+        since: The moment of the backup, the very same in each run; a little earlier does no harm.
         principal: Who orders it, at most 64 characters.
         reason: A short code for the record.
         projects: Of these only; None is all.
         dry_run: Order nothing.
+        times: How often this backup has been restored by now; each time is a restore of its own.
 
     Yields:
-        One for each request that ended since and was carried out, the oldest first.
+        One for each request that ended since and was carried out, the oldest first; of those that
+        order the same again, one.
 
     Raises:
         RequestError: The reason is no short code.
+        KeysError: The keys are another ledger's, or that of the epoch in force is not among them.
         LedgerError: The ledger did not confirm; running it again goes on from there.
     """
-    wanted = None if projects is None else list(projects)
-    ended, after = to_wall(since), ""
-    while some := database.read(lambda conn: _ended(conn, ended, after, wanted)):  # noqa: B023 - run at once
+    check_act(principal=principal, reason=reason)
+    require_own_keys(database, macs)
+    learn_epoch(database, macs)
+    moment = to_wall(since)
+    restore = str(moment) if times == 1 else f"{moment}/{times}"
+    chains = database.read(lambda conn: Chains(conn, macs, since=moment, restore=restore))
+    first = chains.first_made_at
+    taken_in_by = (wall_us() if first is None else first) + _SKEW_US
+    told: set[str] = set()
+    for some in _pages(database, moment, None if projects is None else list(projects), taken_in_by):
+        if chains.lack(some):
+            database.read(chains.read)
         for row in some:
-            ended, after = row.finished_at, row.id
-            why = None
-            again = None
-            if row.scrub is not None:
-                why = "scrubbed"
-            elif not database.read(lambda conn: _is_whole(conn, macs, row)):  # noqa: B023 - as above
-                why = "tampered"
-            elif not dry_run:
-                again = _order(database, macs, row, since, principal=principal, reason=reason)
-            yield Reapplied(
-                id=row.id, kind=Kind(row.kind), ids=row.unique_ids, again=again, why=why
-            )
+            root = chains.root(row.id)
+            if root in told or not (root in chains.made or chains.is_latest(row)):
+                continue
+            told.add(root)
+            made = chains.made.get(root)
+            why: str | None = "ordered"
+            if made is None:
+                made, why = _anew(
+                    database,
+                    macs,
+                    row,
+                    key=restore_key(root, restore),
+                    principal=principal,
+                    reason=reason,
+                    dry_run=dry_run,
+                )
+            yield Reapplied(id=row.id, kind=Kind(row.kind), ids=row.unique_ids, again=made, why=why)
 
 
 def recognise(
-    database: Database, macs: Macs, ids: Iterable[str], *, since: datetime
+    database: Database,
+    macs: Macs,
+    ids: Iterable[str],
+    *,
+    since: datetime,
+    principal: str,
+    projects: Iterable[str] | None = None,
 ) -> list[Recognised]:
     """Say of which scrubbed batches that ended since a list is the whole list, in its order.
+
+    The look is recorded, without the ids.
 
     Args:
         database: Where the ledger is.
         macs: Has the pseudonym keys of their epochs.
         ids: The list as it was handed in; repeats are folded.
         since: As for `reapply`.
+        principal: Who asks, for the record; at most 64 characters.
+        projects: Of these only; None is all.
 
     Raises:
-        LedgerError: The database did not answer.
+        RequestError: The principal is none.
+        KeysError: The keys are another ledger's.
+        LedgerError: The ledger did not confirm that it recorded the look; nothing is shown then.
     """
+    check_principal(principal)
+    require_own_keys(database, macs)
     unique = list(dict.fromkeys(ids))
+    wanted = None if projects is None else list(projects)
     found: list[Recognised] = []
-    ended, after = to_wall(since), ""
-    while some := database.read(lambda conn: _ended(conn, ended, after, None)):  # noqa: B023 - run at once
+    for some in _pages(database, to_wall(since), wanted):
         for row in some:
-            ended, after = row.finished_at, row.id
             fits = row.kind == Kind.MEMORIES and row.scrub is not None
             if not fits or row.unique_ids != len(unique) or row.key_epoch not in macs.epochs:
                 continue
             salt = macs.salt(row.key_epoch, row.project, row.id)
             root, _ = list_root(salt, unique, row.chunk_size)
-            if root.hex() in database.read(lambda conn: _roots(conn, row.id)):  # noqa: B023 - as above
+            if root.hex() in database.read(lambda conn: _roots(conn, row.id)):  # noqa: B023 - run at once
                 known = Recognised(id=row.id, ended_at=row.finished_at, unique=row.unique_ids)
                 found.append(known)
+    payload = {"principal": principal, "asked": len(unique), "known": len(found)}
+    database.write(lambda conn: append(conn, EventType.BATCHES_LOOKED_UP, payload))
     return found
 
 
-def _ended(conn: Connection, ended: int, after: str, projects: list[str] | None) -> list[Row[Any]]:
+def _pages(
+    database: Database, ended: int, projects: list[str] | None, taken_in_by: int | None = None
+) -> Iterator[list[Row[Any]]]:
+    """Yield what ended since, the oldest first, some at a time."""
+    after = ""
+    while some := database.read(lambda conn: _ended(conn, ended, after, projects, taken_in_by)):  # noqa: B023 - run at once
+        ended, after = some[-1].finished_at, some[-1].id
+        yield some
+
+
+def _ended(
+    conn: Connection, ended: int, after: str, projects: list[str] | None, taken_in_by: int | None
+) -> list[Row[Any]]:
     query = (
         select(request)
         .where(
@@ -151,21 +208,46 @@ def _ended(conn: Connection, ended: int, after: str, projects: list[str] | None)
     )
     if projects is not None:
         query = query.where(request.c.project.in_(projects))
+    if taken_in_by is not None:
+        query = query.where(request.c.created_at <= taken_in_by)
     return list(conn.execute(query).all())
 
 
-def _is_whole(conn: Connection, macs: Macs, row: Row[Any]) -> bool:
-    return header_holds(macs, row) and chain_is_whole(conn, macs, row.id)
-
-
-def _order(
+def _anew(
     database: Database,
     macs: Macs,
     row: Row[Any],
-    since: datetime,
     *,
+    key: str,
     principal: str,
     reason: str,
+    dry_run: bool,
+) -> tuple[str | None, str | None]:
+    """Order one anew, if that can be; gives the new request's id, and why it is not ordered."""
+    ref = macs.idempotency(row.project, key)
+    known = database.read(lambda conn: _under(conn, row.project, ref))
+    if known is not None and known.closing_mac is not None:
+        return known.id, "ordered"  # by another run, at the same time
+    if row.scrub is not None:
+        return None, "scrubbed"
+    if not database.read(
+        lambda conn: header_holds(macs, row) and chain_is_whole(conn, macs, row.id)
+    ):
+        return None, "tampered"
+    if dry_run:
+        return None, None
+    # What an earlier run began is gone on with; the reason given then stands.
+    reason = reason if known is None else known.reason
+    return _order(database, macs, row, key=key, principal=principal, reason=reason), None
+
+
+def _under(conn: Connection, project: str, ref: str) -> Row[Any] | None:
+    query = select(request).where(request.c.project == project, request.c.idempotency_ref == ref)
+    return conn.execute(query).first()
+
+
+def _order(
+    database: Database, macs: Macs, row: Row[Any], *, key: str, principal: str, reason: str
 ) -> str:
     order = Order(
         project=row.project,
@@ -174,25 +256,23 @@ def _order(
         lane=Lane(row.lane),
         verify=row.verify,
         reason=reason,
-        # The same restore is applied once, however often this is run.
-        idempotency_key=f"reapply/{row.id}/{to_wall(since)}",
+        idempotency_key=key,
         include_later=bool(row.include_later),
         principal=principal,
     )
     header = make_header(
-        order, account=row.account, chunk_size=row.chunk_size, macs=macs, now_us=wall_us()
+        order,
+        account=row.account,
+        chunk_size=row.chunk_size,
+        macs=macs,
+        now_us=wall_us(),
+        follows=row.id,
     )
     intake = Intake(database, macs, header)
     if row.kind == Kind.MEMORIES:
         for ids in _ids(database, row.id):
             intake.add(ids)
-    made = intake.finish().id
-    database.write(
-        lambda conn: conn.execute(
-            update(request).where(request.c.id == made).values(follows=row.id)
-        )
-    )
-    return made
+    return intake.finish().id
 
 
 def _ids(database: Database, request_id: str) -> Iterator[list[str]]:

@@ -22,6 +22,7 @@ def header_row(header: Header) -> dict[str, Any]:
         "verify_now": fields.verify,
         "subject_ref": header.subject_ref,
         "key_epoch": header.key_epoch,
+        "follows": header.follows,
         "fingerprint": header.fingerprint,
         "header_mac": header.mac,
         "urgency": header.urgency,
@@ -46,6 +47,7 @@ def recorded_header(row: Row[Any], ceilings: Ceilings) -> Header:
         urgency=row.urgency,
         traceparent=row.traceparent,
         ceilings=ceilings,
+        follows=row.follows,
     )
 
 

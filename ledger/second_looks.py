@@ -16,6 +16,7 @@ from ledger.errors import RequestError
 from ledger.events import EventType, append
 from ledger.header import make_header
 from ledger.ids import check_memory_id
+from ledger.in_force import epoch_fault
 from ledger.intake import Intake
 from ledger.macs import Macs
 from ledger.model import Order
@@ -119,8 +120,17 @@ def _order(database: Database, macs: Macs, row: Row[Any], ids: Sequence[str]) ->
         idempotency_key=f"second-look/{row.id}/{row.generation}",
         principal=_PRINCIPAL,
     )
+    # A worker may lack the key in force, and what has to be deleted does not wait for it: that of
+    # the purge is not destroyed as long as the purge has its names.
+    lacks = database.read(lambda conn: epoch_fault(conn, macs.epoch)) is not None
     header = make_header(
-        order, account=row.account, chunk_size=row.chunk_size, macs=macs, now_us=wall_us()
+        order,
+        account=row.account,
+        chunk_size=row.chunk_size,
+        macs=macs,
+        now_us=wall_us(),
+        follows=row.id,
+        like=row if lacks else None,
     )
     intake = Intake(database, macs, header)
     intake.add(ids)
@@ -143,8 +153,6 @@ def _settle(conn: Connection, row: Row[Any], sight: Sight, walk: Walk, child: st
         return
     result = {Sight.PRESENT: "found", Sight.ABSENT: "absent", Sight.UNKNOWN: "unknown"}[sight]
     conn.execute(update(request).where(held).values(second_look=result, later=len(walk.later)))
-    if child is not None:
-        conn.execute(update(request).where(request.c.id == child).values(follows=row.id))
     append(
         conn,
         EventType.REQUEST_LOOKED_AGAIN,

@@ -19,6 +19,7 @@ from ledger.finish import Ended
 from ledger.fitting import require_own_keys
 from ledger.header import make_header
 from ledger.host import require_local, require_locks
+from ledger.in_force import learn_epoch, require_in_force
 from ledger.intake import Intake
 from ledger.keys import Keys
 from ledger.macs import Macs
@@ -78,6 +79,7 @@ class Ledger:
             check_schema(database)
             require_local(database)
             require_own_keys(database, Macs(keys))
+            learn_epoch(database, Macs(keys))
             follow_clock(database)
         except BaseException:
             database.close()
@@ -100,6 +102,26 @@ class Ledger:
     ) -> None:
         """Close it."""
         self.close()
+
+    def renew(self, keys: Keys) -> None:
+        """Go on with keys that were read anew, since an epoch has begun.
+
+        Raises:
+            KeysError: They are another ledger's; it goes on with those that it has.
+            LedgerError: The database did not answer.
+        """
+        macs = Macs(keys)
+        require_own_keys(self._database, macs)
+        learn_epoch(self._database, macs)
+        self._macs = macs
+
+    def require_in_force(self) -> None:
+        """Refuse keys that nothing new can be recorded under (`ledger.in_force`).
+
+        Raises:
+            KeysError: The newest one is missing or was destroyed; the message says what to do.
+        """
+        self._database.read(lambda conn: require_in_force(conn, self._macs.epoch))
 
     @property
     def is_sqlite(self) -> bool:
@@ -159,6 +181,7 @@ class Ledger:
         Raises:
             RequestError: A field is out of bounds, or the project is unknown.
             ConflictError: The idempotency key was used for another order.
+            KeysError: It is new, and its pseudonym key is not the one in force.
         """
         _check_chunk_size(chunk_size)
         account = self._database.read(lambda conn: account_of(conn, order.project))
@@ -180,6 +203,7 @@ class Ledger:
             RequestError: The chunk size is out of bounds; what is wrong with one order is its
                 answer.
             SchemaError: The ledger was migrated meanwhile; nothing was taken in.
+            KeysError: Some are new, and their pseudonym key is not the one in force.
             LedgerError: The ledger did not confirm; what has a key may be handed in again.
         """
         _check_chunk_size(chunk_size)

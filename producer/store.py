@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 from ledger.errors import RequestError
+from ledger.keys import Keys
 from ledger.model import Order, Receipt, RequestView
 
 __all__ = ["Intaking", "Store"]
@@ -25,5 +26,6 @@ class Store(Protocol):
     def take_many(  # noqa: D102
         self, orders: Sequence[tuple[Order, Sequence[str]]], *, chunk_size: int
     ) -> list[Receipt | RequestError]: ...
+    def renew(self, keys: Keys) -> None: ...  # noqa: D102
     def status(self, request_id: str) -> RequestView: ...  # noqa: D102
     def close(self) -> None: ...  # noqa: D102

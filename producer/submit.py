@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Final, Self
 
 from ledger.crash_points import arm
-from ledger.errors import ExpungeError, LedgerError, RequestError, UnknownProjectError
+from ledger.errors import ExpungeError, KeysError, LedgerError, RequestError, UnknownProjectError
+from ledger.keys import Keys
 from ledger.model import Order, Receipt, RequestView
 from ledger.projects import Dialect
 from ledger.settings import Settings, load_settings
@@ -89,7 +90,6 @@ class Producer:
         if store is None:
             # Imported here: SQLAlchemy takes its time, and those who only look at help need none.
             from ledger import Ledger  # noqa: PLC0415
-            from ledger.keys import Keys  # noqa: PLC0415
 
             keys = Keys.load(self._settings.keys_dir)
             store = Ledger.open(self._settings.ledger_url, keys=keys)
@@ -441,6 +441,8 @@ class Producer:
             return store.begin(order, chunk_size=size)
         except UnknownProjectError:
             self._register(store)
+        except KeysError:
+            self._renew(store)
         try:
             return store.begin(order, chunk_size=size)
         except UnknownProjectError:
@@ -450,7 +452,11 @@ class Producer:
         self, orders: Sequence[tuple[Order, Sequence[str]]]
     ) -> list[Receipt | RequestError]:
         store, size = self._opened(), self._settings.chunk_size
-        answers = store.take_many(orders, chunk_size=size)
+        try:
+            answers = store.take_many(orders, chunk_size=size)
+        except KeysError:
+            self._renew(store)
+            answers = store.take_many(orders, chunk_size=size)
         lost = [place for place, one in enumerate(answers) if isinstance(one, UnknownProjectError)]
         if lost:
             self._register(store)
@@ -469,6 +475,10 @@ class Producer:
             },
             rates={one.name: one.rate_per_second for one in self._settings.accounts.values()},
         )
+
+    def _renew(self, store: Store) -> None:
+        """Read the keys again: that of an epoch that began since may be there by now."""
+        store.renew(Keys.load(self._settings.keys_dir))
 
     def _opened(self) -> Store:
         if self._store is None:

@@ -126,7 +126,8 @@ def tell_untold(untold: "Sequence[int]") -> None:
     if untold:
         numbers = ", ".join(map(str, untold))
         typer.echo(
-            f"The pseudonym keys of these epochs are not here any more: {numbers}. Of what was "
-            "erased under them nobody can tell, so `not_known` is no No there.",
+            f"The pseudonym keys of these epochs are destroyed, or not in EXPUNGE_KEYS_DIR: "
+            f"{numbers}. Of what was erased under them nothing can be told here, so `not_known` is "
+            "no No there.",
             err=True,
         )

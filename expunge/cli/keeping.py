@@ -2,11 +2,16 @@
 
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from expunge.cli import epochs
 from expunge.cli.output import Output, OutputOption, show_many
+
+if TYPE_CHECKING:
+    from ledger.engine import Database
+    from ledger.settings import Settings
 
 __all__ = ["add_to"]
 
@@ -77,6 +82,7 @@ def rotate(
     settings = load_settings()
     with closing(Database(settings.ledger_url)) as database:
         check_schema(database)
+        _require_own_signing_key(database, settings)
         key = begin_rotation(
             database,
             keys_dir=settings.keys_dir,
@@ -93,6 +99,27 @@ def rotate(
             err=True,
         )
     typer.echo(str(key))
+
+
+def _require_own_signing_key(database: "Database", settings: "Settings") -> None:
+    """Refuse to rotate another log's key: the record would name it, and nothing be signed by it."""
+    from ledger.audit.notes import open_checkpoint  # noqa: PLC0415
+    from ledger.audit.signing import SigningKeys  # noqa: PLC0415
+    from ledger.audit.state import read_state  # noqa: PLC0415
+    from ledger.errors import KeysError  # noqa: PLC0415
+
+    state = database.read(read_state)
+    keys = SigningKeys.load(settings.keys_dir)
+    if state.origin is None or state.last is None:
+        return
+    try:
+        open_checkpoint(state.last, [one.public for one in keys.signers(state.origin)])
+    except ValueError:
+        msg = (
+            "signing.key in EXPUNGE_KEYS_DIR did not sign this ledger's last checkpoint: it is "
+            "another log's. Rotate where this log's sealer runs, or correct EXPUNGE_LEDGER_URL."
+        )
+        raise KeysError(msg) from None
 
 
 def adopt(

@@ -44,6 +44,7 @@ from ledger.audit.published import Published
 from ledger.engine import Database
 from ledger.errors import ExpungeError, KeysError, SettingsError
 from ledger.fitting import are_own_keys
+from ledger.in_force import epoch_fault
 from ledger.macs import Macs
 from ledger.migrate import check_schema
 from ledger.projects import Project
@@ -57,6 +58,9 @@ __all__ = ["examine"]
 # What may hang gets so long; a project's call brings its own bounds.
 _PATIENCE_S: Final = 5.0
 _PROBE_S: Final = 20.0
+_EPOCH_FIX: Final = (
+    "Bring the newest subjects.N.key from where it was made; if it is lost: expunge keys new-epoch."
+)
 
 
 def examine(
@@ -171,7 +175,8 @@ def _other_keys(database: Database, folder: Path) -> list[Finding]:
     except KeysError:
         return []  # `check_keys` has said so
     if database.read(lambda conn: are_own_keys(conn, macs)) is not False:
-        return []
+        fault = database.read(lambda conn: epoch_fault(conn, macs.epoch))
+        return [] if fault is None else [fail("pseudonym key", fault, fix=_EPOCH_FIX)]
     return [
         fail(
             "keys of the ledger",

@@ -63,7 +63,8 @@ def run_bridge(
         on_start: Called once, with how all of them are doing from now on.
 
     Raises:
-        KeysError: A key is missing.
+        KeysError: A key is missing, or that of the epoch in force. That of an epoch that begins
+            later is waited for.
         LedgerError: The ledger cannot be reached at the start.
         DiskError: The ledger's disk failed; what is not confirmed comes again after a new start.
         SchemaError: It has to be migrated first.
@@ -72,6 +73,7 @@ def run_bridge(
     with ExitStack() as stack:
         keys = Keys.load(settings.keys_dir)
         ledger = stack.enter_context(Ledger.open(settings.ledger_url, keys=keys))
+        ledger.require_in_force()
         producer = stack.enter_context(Producer(settings, store=ledger))
         if on_start is not None:
             on_start(progress)

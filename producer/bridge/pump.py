@@ -17,6 +17,7 @@ import structlog
 from ledger.errors import (
     ConflictError,
     DiskError,
+    KeysError,
     LedgerError,
     RequestError,
     SchemaError,
@@ -314,7 +315,8 @@ class Pump:
                     seconds=seconds,
                 )
                 self._wait(seconds, StreamState.WAITING_FOR_LEDGER)
-            except LedgerError as error:
+            except (LedgerError, KeysError) as error:
+                # A pseudonym key that came into force is read as soon as somebody brings it.
                 seconds = round(pauses.longer(), 1)
                 _log.warning("intake_waits", stream=self._stream.name, error=error, seconds=seconds)
                 self._wait(seconds, StreamState.WAITING_FOR_LEDGER)

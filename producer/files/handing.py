@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Final
 
-from ledger.errors import LedgerError, RequestError
+from ledger.errors import KeysError, LedgerError, RequestError
 from ledger.model import Receipt
 from producer.files.journal import MOST_REFUSED, Progress, Run
 from producer.files.orders import Asked
@@ -84,7 +84,8 @@ class HandingIn:
 
         Raises:
             RequestError: The request cannot be accepted, and no line of its own can be blamed.
-            LedgerError: The ledger did not confirm; the message says what to do.
+            LedgerError: The ledger did not confirm; the message says what to do. So does that of a
+                KeysError: the pseudonym key in force is not here.
         """
         self._place += 1
         if self._place <= self._done_before and asked.line not in self._refused:
@@ -121,7 +122,7 @@ class HandingIn:
         ]
         try:
             answers = self._producer.hand_in_many(small)
-        except LedgerError as error:
+        except (LedgerError, KeysError) as error:
             raise self._stopped(error, waiting[0].asked, len(waiting)) from None
         for each, answer in zip(waiting, answers, strict=True):
             self._settle(each.place, each.asked, answer)
@@ -135,7 +136,7 @@ class HandingIn:
             if asked.line is None:
                 raise
             answer = error
-        except LedgerError as error:
+        except (LedgerError, KeysError) as error:
             raise self._stopped(error, asked, 1) from None
         self._settle(self._place, asked, answer)
         self._note()
@@ -165,7 +166,9 @@ class HandingIn:
         if self._run is not None and len(self._refused) <= MOST_REFUSED:
             self._run.advance(self.progress)
 
-    def _stopped(self, error: LedgerError, asked: Asked, waiting: int) -> LedgerError:
+    def _stopped(
+        self, error: LedgerError | KeysError, asked: Asked, waiting: int
+    ) -> LedgerError | KeysError:
         msg = f"{error} Of {self._name}, {self.requests:,} requests are recorded"
         if self._run is not None:
             msg += "; the same command with --resume goes on from there and repeats nothing."

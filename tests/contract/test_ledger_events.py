@@ -3,6 +3,7 @@
 import hashlib
 import json
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from ledger.errors import ConflictError, RequestError
 from ledger.event_types import SCHEMAS
 from ledger.events import EventType, append, leaf_hash
 from ledger.fitting import adopt_keys
-from ledger.keys import Keys
+from ledger.keys import write_key
 from ledger.lookups import find_subjects
 from ledger.macs import Macs
 from ledger.parked import UnusableMessage
+from ledger.reapplying import recognise
 from ledger.schema import attempt, event, event_body, metadata, request
 from ledger.states import Kind
 from ledger.stops import TRIPS
@@ -29,6 +31,7 @@ from tests.support.ledger_memos import Memos
 from tests.support.ledger_world import KEYS, make_order, settled
 
 CANARY = "canary"
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 IDS = [f"{CANARY}-id-{n}" for n in range(12)]
 
 
@@ -115,9 +118,13 @@ def forget_names(world, folder):
     while world.ledger.scrub(redrive_days=14, row_days=90).more:
         pass
     find_subjects(world.database, Macs(KEYS), ["nobody"], principal="op")
-    Keys.create(folder)
+    recognise(world.database, Macs(KEYS), ["nothing"], since=LONG_AGO, principal="op")
+    folder.mkdir()
+    write_key(folder / "order.key", KEYS.order.hex())
+    write_key(folder / "pseudonym.key", KEYS.pseudonym.hex())
     act = {"principal": "op", "reason": "x"}
-    begin_epoch(world.database, keys_dir=folder, **act)
+    for _ in range(2):
+        begin_epoch(world.database, keys_dir=folder, **act)
     destroy_epoch(world.database, keys_dir=folder, no=1, **act)
     adopt_keys(world.database, Macs(KEYS), **act)
 

@@ -37,6 +37,22 @@ def test_other_keys_than_the_ledgers_find_nobody_missing(expunge, erased, tmp_pa
     assert {one["check"]: one["grade"] for one in checks}["keys of the ledger"] == "fail"
 
 
+def test_a_host_without_the_newest_pseudonym_key_hands_nothing_in(expunge, erased, settings):
+    (settings.keys_dir / "subjects.1.key").unlink()
+    told = expunge("submit", "--user-id", "-", stdin="bob\n")
+    assert (told.exit_code, "subjects.1.key is not in EXPUNGE_KEYS_DIR" in told.stderr) == (2, True)
+    listed = expunge("list", "--count")
+    assert (listed.exit_code, listed.stdout.strip()) == (0, "1")
+    checks = json.loads(expunge("doctor", "--offline", "-o", "json").stdout)["findings"]
+    assert {one["check"]: one["grade"] for one in checks}["pseudonym key"] == "fail"
+    assert (
+        "destroyed, or not in EXPUNGE_KEYS_DIR: 1."
+        in expunge("find", "--user", "-", stdin="a\n").stderr
+    )
+    assert expunge("keys", "new-epoch", *WHY).exit_code == 0
+    assert expunge("submit", "--user-id", "-", stdin="bob\n").exit_code == 0
+
+
 def test_epochs_are_begun_listed_and_destroyed(expunge, erased, ledger):
     begun = expunge("keys", "new-epoch", *WHY)
     assert (begun.exit_code, "Epoch 2" in begun.stderr) == (0, True)
@@ -54,25 +70,83 @@ def test_epochs_are_begun_listed_and_destroyed(expunge, erased, ledger):
     ]
     found = expunge("find", "--user", "-", stdin="alice\n")
     assert "not_known" in found.stdout
-    assert "epochs are not here any more: 1" in found.stderr
+    assert "EXPUNGE_KEYS_DIR: 1." in found.stderr
 
 
-def test_what_was_erased_since_a_backup_is_ordered_again(expunge, erased, ledger, carry_out):
-    since = ("--since", "2020-01-01T00:00:00+00:00")
-    shown = expunge("reapply", *since, "--dry-run")
+SINCE = ("--since", "2020-01-01T00:00:00+00:00")
+
+
+def test_what_was_erased_since_a_backup_is_ordered_again_once(expunge, erased, ledger, carry_out):
+    shown = expunge("reapply", *SINCE, "--dry-run")
     assert (shown.exit_code, "Would order again: 1 request." in shown.stderr) == (0, True)
-    made = expunge("reapply", *since, "-o", "id")
+    made = expunge("reapply", *SINCE, "-o", "id")
     assert made.exit_code == 0
     carry_out()
     assert ledger.status(made.stdout.strip()).follows == erased
+    for _ in range(2):
+        known = expunge("reapply", *SINCE, "-o", "json")
+        assert [(one["left_out"], one["id"]) for one in json.loads(known.stdout)] == [
+            ("ordered", made.stdout.strip())
+        ]
+        assert "Ordered again: 0 requests.\n1 more were ordered again" in known.stderr
+        assert ("`--again 2`" in known.stderr, known.exit_code) == (True, 0)
+    more = expunge("reapply", *SINCE, "--again", "2")
+    assert (more.exit_code, "Ordered again: 1 request." in more.stderr) == (0, True)
+
+
+def test_of_what_was_scrubbed_since_a_backup_only_the_producer_knows(expunge, erased, ledger):
     ledger.scrub(redrive_days=0, row_days=0)
-    scrubbed = expunge("reapply", *since, "-o", "json")
+    scrubbed = expunge("reapply", *SINCE, "-o", "json")
     assert {one["left_out"] for one in json.loads(scrubbed.stdout)} == {"scrubbed"}
     assert (scrubbed.exit_code, "--users" in scrubbed.stderr) == (3, True)
-    told = expunge("reapply", *since, "--users", "-", "-o", "jsonl", stdin="alice\n")
+    told = expunge("reapply", *SINCE, "--users", "-", "-o", "jsonl", stdin="alice\n")
     assert {json.loads(line)["answer"] for line in told.stdout.splitlines()} == {"erased"}
-    none = expunge("reapply", *since, "--ids", "-", stdin="m1\n")
+    none = expunge("reapply", *SINCE, "--ids", "-", "--project", "default", stdin="m1\n")
     assert (none.exit_code, "No scrubbed batch" in none.stderr) == (0, True)
+    with ledger._database.engine.begin() as conn:
+        bodies = conn.exec_driver_sql("SELECT payload FROM event_body").scalars().all()
+    (look,) = (bytes(one) for one in bodies if b"batches.looked_up" in bytes(one))
+    assert (json.loads(look)["asked"], b"m1" in look) == (1, False)
+
+
+@pytest.mark.parametrize("asked", [(), ("--ids", "-"), ("--users", "-"), ("--dry-run",)])
+def test_a_project_that_nobody_knows_is_refused_with_those_that_are_known(expunge, erased, asked):
+    told = expunge("reapply", *SINCE, "--project", "defualt", *asked, stdin="m1\n")
+    assert (told.exit_code, told.stdout) == (2, "")
+    assert "known are: default." in told.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("keys", "new-epoch", *WHY),
+        ("keys", "destroy-epoch", "1", *WHY),
+        ("keys", "rotate", *WHY),
+        ("reapply", *SINCE),
+        ("reapply", *SINCE, "--ids", "-"),
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+@pytest.mark.usefixtures("erased")
+def test_with_another_ledgers_keys_nothing_is_destroyed_made_or_ordered(
+    expunge, ledger, tmp_path, monkeypatch, command
+):
+    assert expunge("seal", "--once").exit_code == 0
+    assert expunge("keys", "new-epoch", *WHY).exit_code == 0
+    ledger.scrub(redrive_days=0, row_days=0)
+    others = tmp_path / "others"
+    Keys.create(others)
+    (others / "subjects.2.key").write_text((others / "subjects.1.key").read_text())
+    there = {path.name: path.read_text() for path in others.iterdir()}
+    with ledger._database.engine.begin() as conn:
+        before = conn.exec_driver_sql("SELECT count(*) FROM event").scalar()
+    monkeypatch.setenv("EXPUNGE_KEYS_DIR", str(others))
+    told = expunge(*command, stdin="m1\n")
+    assert (told.exit_code, "EXPUNGE_KEYS_DIR" in told.stderr) == (2, True)
+    assert {path.name: path.read_text() for path in others.iterdir()} == there
+    with ledger._database.engine.begin() as conn:
+        assert conn.exec_driver_sql("SELECT count(*) FROM event").scalar() == before
+        assert conn.exec_driver_sql("SELECT count(subject_ref) FROM request").scalar() == 1
 
 
 def test_a_request_of_which_something_was_changed_is_named(expunge, erased, ledger):

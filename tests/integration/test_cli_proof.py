@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from ledger import Keys
 
 WHY = ("--reason", "test-1")

@@ -167,8 +167,10 @@ class _Claiming:
             return
         # After a rest one call goes first, and the others when it went well.
         wanted = 1 if row.strikes else min(capacity, most_at_once(row.interval_ns))
-        if row.next_slot_ns - self._now > AHEAD_NS:
-            self._wakes.append(row.next_slot_ns - AHEAD_NS)
+        # Whoever takes long to claim has to come earlier, or slots would go by between its claims.
+        ahead = max(AHEAD_NS, self._lead_ns)
+        if row.next_slot_ns - self._now > ahead:
+            self._wakes.append(row.next_slot_ns - ahead)
             return
         projects = self._open_projects(name)
         trials = {one.name for one in projects if is_trial(one)}
@@ -233,7 +235,7 @@ class _Claiming:
         self._take(row, work, booking.slots, projects)
         more = sum(map(len, deletions.values())) + sum(map(len, reads.values())) > len(work)
         if more or len(work) == wanted:
-            self._wakes.append(max(self._now, booking.next_slot_ns - AHEAD_NS))
+            self._wakes.append(max(self._now, booking.next_slot_ns - ahead))
 
     # -- what is due ------------------------------------------------------------------------------
 

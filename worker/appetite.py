@@ -17,6 +17,8 @@ _TOO_MANY: Final = 0.1
 _FEW: Final = 0.05
 _SHRINK: Final = 0.7
 _GROW: Final = 1.25
+# Until it was too much for the first time.
+_GROW_FIRST: Final = 2.0
 
 
 class Appetite:
@@ -31,6 +33,7 @@ class Appetite:
         self._most = most
         self._least = min(most, LEAST)
         self._now = float(min(most, _FIRST))
+        self._grow = _GROW_FIRST
         self._missed = 0
         self._met = 0
         self._reached = False
@@ -54,7 +57,8 @@ class Appetite:
         came = self._missed + self._met
         if self._missed > _TOO_MANY * came:
             self._now = max(float(self._least), self._now * _SHRINK)
+            self._grow = _GROW
         elif came and self._missed <= _FEW * came and self._reached:
-            self._now = min(float(self._most), self._now * _GROW + 1)
+            self._now = min(float(self._most), self._now * self._grow + 1)
         self._missed = self._met = 0
         self._reached = filled

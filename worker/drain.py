@@ -161,8 +161,12 @@ class Drain:
         room = min(self._in_flight - len(self._calls), bound) - self._waiting
         return room if room >= max(1, min(bound, self._in_flight) // 4) else 0
 
+    @property
+    def _lead_s(self) -> float:
+        """Time from a claim to its first slot: what it takes to commit and to be handed over."""
+        return min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
+
     async def _claim(self, capacity: int) -> Claim | None:
-        lead_s = min(_MOST_LEAD_S, max(_LEAST_LEAD_S, 2 * self._claim_took_s))
         owed = self._punctual.take_owed()
         confirmed = False
         try:
@@ -170,7 +174,7 @@ class Drain:
                 lambda: self._ledger.claim(
                     worker=self._worker,
                     capacity=capacity,
-                    lead_s=lead_s,
+                    lead_s=self._lead_s,
                     lease_s=self._lease_s,
                     owed=owed,
                 )
@@ -255,7 +259,7 @@ class Drain:
                 # Of the account whose work ends first: a slow account must not hold up a fast one.
                 lasts = {task.account: task.slot_ns for task in claim.tasks}
                 last_s = (min(lasts.values()) - claim.now_ns) / 1e9
-                seconds = last_s - passed_s - _AHEAD_S
+                seconds = last_s - passed_s - max(_AHEAD_S, self._lead_s)
             elif claim.wake_ns is not None:
                 seconds = claim.wake_ns / 1e9 - passed_s
         await asyncio.sleep(min(_NAP_S, max(_LEAST_NAP_S, seconds)))

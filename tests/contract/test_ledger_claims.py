@@ -51,6 +51,18 @@ def claim_steadily(world, count, *, answer=None, lead_s=0.0):
 # -- slots ----------------------------------------------------------------------------------------
 
 
+def test_who_takes_longer_to_claim_may_come_as_much_earlier(world):
+    world.ledger.register(projects={}, rates={"acme": 100.0}, decides=True)
+    fill(world, 400)
+    first = world.claim(lead_s=0.0).tasks
+    world.clock.tick((first[-1].slot_ns - world.clock.ns) / SECOND - 0.3)
+    soon = world.claim(lead_s=0.01)
+    assert soon.tasks == ()
+    assert soon.wake_ns == pytest.approx(0.16 * SECOND, abs=0.01 * SECOND)
+    (later, *_) = world.claim(lead_s=0.35).tasks
+    assert later.slot_ns - world.clock.ns == pytest.approx(0.35 * SECOND, abs=0.001 * SECOND)
+
+
 @pytest.mark.parametrize("rate", [0.5, 3.0, 100.0, 5_000.0])
 def test_slots_of_several_workers_keep_the_interval_whatever_they_do(world, rate):
     world.ledger.register(projects={}, rates={"acme": rate}, decides=True)

@@ -22,6 +22,20 @@ def test_it_grows_to_its_most_while_no_slot_is_missed():
     assert appetite.now == 500
 
 
+def test_it_doubles_until_it_was_too_much_and_grows_by_a_quarter_from_then_on():
+    appetite = Appetite(5_000)
+    fed(appetite, missed=0, met=10)
+    seen = []
+    for _ in range(3):
+        fed(appetite, missed=0, met=10)
+        seen.append(appetite.now)
+    assert seen == [65, 131, 263]
+    fed(appetite, missed=10, met=10)
+    assert appetite.now == 184
+    fed(appetite, missed=0, met=10)
+    assert appetite.now == 231
+
+
 def test_it_falls_to_its_least_and_no_lower_while_slots_are_missed():
     appetite = Appetite(500)
     for _ in range(50):

@@ -1,5 +1,7 @@
 """Large requests are ended aside, a few at a time."""
 
+import os
+import sys
 import threading
 from types import SimpleNamespace
 from typing import Any
@@ -49,6 +51,19 @@ def test_they_are_ended_in_a_thread_of_their_own_and_told_of(made):
     finish(made)
     assert made.ledger.asked == ["one", "going", "two"]
     assert made.told == ["end of one", "end of two"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a thread has no priority elsewhere")
+def test_its_thread_gives_way_to_whoever_makes_calls_and_no_other_does(made):
+    def niceness():
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before, seen = niceness(), []
+    made.ledger.advance = lambda *_, **__: seen.append(niceness())
+    made.closer.take(["one"])
+    finish(made)
+    assert seen == [min(19, before + 10)] or seen == [10]
+    assert niceness() == before
 
 
 def test_what_comes_meanwhile_is_left_for_another_time(made):

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -120,6 +121,24 @@ def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met():
     run(make_drain(ledger, {ONE: FakeClient()}), budget_s=5)
 
     assert len(ledger.done) == 5
+
+
+def test_a_drain_whose_claims_take_long_comes_early_enough_for_its_slots_to_follow_on():
+    class Slow(FakeLedger):
+        def claim(self, **rest):
+            found = super().claim(**rest)
+            time.sleep(0.1)  # the commit
+            return found
+
+    ledger, client = Slow({ONE: 400}, rates={ONE: 200}), FakeClient()
+
+    run(make_drain(ledger, {ONE: client}), budget_s=2)
+
+    # A claim is for 0.2 s, and led by as much: with the next one 0.12 s before the last slot there
+    # were gaps.
+    moments = [moment for moment, _ in client.departures]
+    gaps = sorted(late - early for early, late in pairwise(moments[80:240]))
+    assert gaps[-3] < 0.05
 
 
 def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():

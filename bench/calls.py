@@ -138,10 +138,11 @@ def _rows(
     for kind in kinds:
         for number in processes:
             row = measure_worker(ledgers, kind, server, processes=number, seconds=seconds)
+            # Before and after each, for the machine's speed changes from minute to minute.
+            raws.append(raw.measure("httpx", server, in_flight=calls, seconds=2.0))
+            row["of_raw"] = row["per_s"] / statistics.mean(one["per_s"] for one in raws[-2:])
             say(f"{latency_ms} ms: {row['who']}: {row['per_s']:,.0f}/s")
             rows.append(row)
-        # Again after each ledger, so that a busy moment of the machine meets both sides.
-        raws.append(raw.measure("httpx", server, in_flight=calls, seconds=2.0))
     celery = []
     if latency_ms in CELERY_LATENCIES_MS:
         for pool in naive.POOLS:
@@ -149,10 +150,9 @@ def _rows(
             say(f"{latency_ms} ms: {celery[-1]['who']}: {celery[-1]['per_s']:,.0f}/s")
     loop = official.measure(server, seconds=2.0)
     client = statistics.median(each["per_s"] for each in raws)
-    for row in (*rows, *celery, loop):
-        if "per_s" not in row:
-            continue
-        row["of_raw"] = row["per_s"] / client
+    for row in (*celery, loop):
+        if "per_s" in row:
+            row["of_raw"] = row["per_s"] / client
     return {
         "latency_ms": latency_ms,
         "in_flight": calls,

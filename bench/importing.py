@@ -34,7 +34,7 @@ _MIB: Final = 1 << 20
 # Linux counts in KiB, macOS in bytes.
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1 << 10
 _ROWS_AT_ONCE: Final = 100_000
-_CHUNKS: Final = 40_000
+_CHUNKS: Final = 50_000
 _LATENCY_MS: Final = 20
 _STARTS: Final = 3
 # A disk that is slow for a second would be all that a short one tells of.
@@ -55,6 +55,8 @@ import sys, time
 from itertools import count
 from pathlib import Path
 from ledger import Keys, Kind, Ledger, Order
+from expunge.cli.importing import give_way
+give_way()
 with Ledger.open(sys.argv[1], keys=Keys.load(Path(sys.argv[2]))) as ledger:
     intake = ledger.begin(Order(project="default", kind=Kind.MEMORIES), chunk_size=100)
     def numbered():

@@ -1,6 +1,7 @@
 """The tree of commands."""
 
 import resource
+import sys
 from importlib.metadata import PackageNotFoundError, version
 
 import typer
@@ -98,4 +99,6 @@ def main() -> None:
     # A core file would hold keys and names; processes that this one starts inherit it.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     completing.prepare()
+    if sys.argv[1:2] == ["import"]:
+        importing.give_way()
     app(prog_name="expunge")

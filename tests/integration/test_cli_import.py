@@ -427,3 +427,14 @@ def test_ctrl_c_ends_with_130_and_names_the_way_on(expunge, settings, tmp_path, 
     one(expunge("import", path, "--resume", "-o", "json"))
     assert ordered(settings) == Counter(expected)
     assert [state for (state,) in rows(settings, "SELECT state FROM request")] == ["open"]
+
+
+@pytest.mark.parametrize(("command", "lower"), [("import", 10), ("list", 0)])
+def test_an_import_gives_way_to_others_and_no_other_command_does(command, lower):
+    code = (
+        "import atexit, os, sys; atexit.register(lambda: print('nice', os.nice(0)));"
+        f"sys.argv = ['expunge', '{command}', '--help'];"
+        "from expunge.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"nice {min(19, os.nice(0) + lower)}"

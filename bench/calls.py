@@ -29,13 +29,14 @@ PROCESSES: Final = (1, 2)
 CELERY_LATENCIES_MS: Final = (0, 20)
 RATE: Final = 5_000
 IDS_PER_CHUNK: Final = 100
-CHUNKS: Final = 30_000
 # With so many the server is measured by what it can do, not by what its latency lets it.
 _SERVER_CONNECTIONS: Final = 4_096
 _LEAST_SERVER: Final = 3.0
 _WARM_CALLS: Final = 500
 # Each process finds out by then how many calls it can take on.
 _WARM_S: Final = 2.0
+# More than what is called before and between.
+_SPARE_S: Final = 1.0
 
 
 def in_flight(latency_ms: float) -> int:
@@ -56,8 +57,9 @@ def measure_worker(
         seconds: How long to look, after it has warmed up.
     """
     values = settings(rate_per_second=RATE, processes=processes)
+    chunks = int(RATE * (seconds + _WARM_S + _SPARE_S))
     with (
-        ledgers.filled(kind, chunks=CHUNKS, ids_per_chunk=IDS_PER_CHUNK) as url,
+        ledgers.filled(kind, chunks=chunks, ids_per_chunk=IDS_PER_CHUNK) as url,
         House(url, ledgers.keys_folder, server.base_url, values) as house,
     ):
         start = server.count().calls
@@ -69,7 +71,7 @@ def measure_worker(
         after, used = server.count(), house.cpu_s() - cpu
         missed = _missed(url)
     done = after.calls - before.calls
-    assert after.calls - start < CHUNKS, "the ledger ran dry; fill it with more"
+    assert after.calls - start < chunks, "the ledger ran dry; fill it with more"
     return {
         "who": f"expunge, {kind}, {processes} process{'es' * (processes > 1)}",
         "ledger": kind,

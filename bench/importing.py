@@ -34,7 +34,8 @@ _MIB: Final = 1 << 20
 # Linux counts in KiB, macOS in bytes.
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1 << 10
 _ROWS_AT_ONCE: Final = 100_000
-_CHUNKS: Final = 50_000
+# Seconds of calls beside those that are counted: the first ones, and while the import begins.
+_BESIDE_S: Final = 4.0
 _LATENCY_MS: Final = 20
 _STARTS: Final = 3
 # A disk that is slow for a second would be all that a short one tells of.
@@ -135,8 +136,9 @@ def write_parquet(path: Path, count: int) -> None:
 
 def beside(ledgers: Ledgers, *, rate: float, seconds: float) -> dict[str, Any]:
     """Give a worker's calls a second without and with an import on the same SQLite ledger."""
+    chunks = int(rate * (2 * seconds + _BESIDE_S))
     with (
-        ledgers.filled("sqlite", chunks=_CHUNKS, ids_per_chunk=100) as url,
+        ledgers.filled("sqlite", chunks=chunks, ids_per_chunk=100) as url,
         Server(latency_ms=_LATENCY_MS) as server,
     ):
         values = settings(rate_per_second=rate)
@@ -153,7 +155,7 @@ def beside(ledgers: Ledgers, *, rate: float, seconds: float) -> dict[str, Any]:
                 time.sleep(seconds)
                 during = server.count().per_s(before)
                 taken = ids_per_s()
-        assert server.count().calls < _CHUNKS, "the ledger ran dry; fill it with more"
+        assert server.count().calls < chunks, "the ledger ran dry; fill it with more"
     return {
         "limit": rate,
         "without_per_s": without,

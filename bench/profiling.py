@@ -24,7 +24,7 @@ from types import FrameType
 from typing import Any, Final
 
 import worker.process
-from bench.calls import CHUNKS, IDS_PER_CHUNK, RATE
+from bench.calls import IDS_PER_CHUNK, RATE
 from bench.house import KINDS, Ledgers, settings
 from bench.report import Table, keep, table
 from bench.server import Server
@@ -45,8 +45,9 @@ def measure(
     ledgers: Ledgers, kind: str, thread: str, *, latency_ms: float, seconds: float
 ) -> dict[str, Any]:
     """Profile a thread of one process; gives calls, seconds, CPU seconds, and the shares."""
+    chunks = int(RATE * (seconds + 1))
     with (
-        ledgers.filled(kind, chunks=CHUNKS, ids_per_chunk=IDS_PER_CHUNK) as url,
+        ledgers.filled(kind, chunks=chunks, ids_per_chunk=IDS_PER_CHUNK) as url,
         Server(latency_ms=latency_ms) as server,
     ):
         environment = {

@@ -150,6 +150,8 @@ def test_one_that_does_not_answer_is_replaced_too(ledger, clerk, monkeypatch):
     monkeypatch.setattr("worker.clerk._PATIENCE_S", 0.2)
     stopped = pid_of(clerk)
     os.kill(stopped, signal.SIGSTOP)
+    # Sent is not stopped: until its last thread is, one of them may still answer.
+    os.waitid(os.P_PID, stopped, os.WSTOPPED | os.WNOWAIT)
     with pytest.raises(LedgerError) as caught:
         clerk.claim(**CLAIM)
     assert caught.value.cause == "clerk_lost"

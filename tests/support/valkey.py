@@ -108,7 +108,10 @@ class ValkeyServer:
 
     def freeze(self) -> None:
         """Let it keep its connections and answer nothing, until `thaw` or the end."""
-        self._running().send_signal(signal.SIGSTOP)
+        running = self._running()
+        running.send_signal(signal.SIGSTOP)
+        # Sent is not stopped: until its last thread is, it may still answer.
+        os.waitid(os.P_PID, running.pid, os.WSTOPPED | os.WNOWAIT)
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""

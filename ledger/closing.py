@@ -1,20 +1,42 @@
 """The closing MAC: are the submitted chunks all there, and only they?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields
-from typing import Any
+from typing import Any, Final, Protocol, TypeVar
 
-from sqlalchemy import Connection, Row, or_, select
+from sqlalchemy import BigInteger, Connection, Row, bindparam, or_, select
 
 from ledger.macs import ChunkFields, Macs, chained, same
 from ledger.schema import chunk, request
 from ledger.states import ChunkState, Kind
 
-__all__ = ["chain_is_whole", "has_unsent"]
+__all__ = ["Reads", "chain_is_whole", "has_unsent"]
+
+T = TypeVar("T")
+# A few megabytes where chunks are large.
+_AT_ONCE: Final = 200
+_COVERED: Final = sorted({field.name for field in fields(ChunkFields)} - {"kind", "generation"})
+_SUBMITTED: Final = (
+    select(*(chunk.c[name] for name in _COVERED))
+    .where(
+        chunk.c.request_id == bindparam("of_request"),
+        chunk.c.parent.is_(None),
+        chunk.c.no > bindparam("after", type_=BigInteger),
+    )
+    .order_by(chunk.c.no)
+    .limit(_AT_ONCE)
+)
+
+
+class Reads(Protocol):
+    """How a walk reads, such as `Database.read`."""
+
+    def __call__(self, work: Callable[[Connection], T], /) -> T:
+        """Run `work` in a transaction, and give what it gives."""
 
 
 def chain_is_whole(
-    conn: Connection,
+    read: Reads,
     macs: Macs,
     request_id: str,
     *,
@@ -22,36 +44,43 @@ def chain_is_whole(
 ) -> bool:
     """Check the closing MAC: are the submitted chunks all there, and only they?
 
+    A large request is read piece by piece. Its chunks need not be of one moment, for each of them
+    is shown to be what was handed in; and a reader that takes minutes would keep SQLite from
+    using its write-ahead log anew, and PostgreSQL from tidying up.
+
     Args:
-        conn: A transaction.
+        read: Runs each piece's transaction.
         macs: Makes the MACs anew.
         request_id: The request.
         each: Is shown each submitted chunk's row in its order, the very one that is checked.
     """
-    row = conn.execute(
-        select(request.c.kind, request.c.chunks, request.c.closing_mac).where(
-            request.c.id == request_id
-        )
-    ).one()
-    covered = {field.name for field in fields(ChunkFields)} - {"kind", "generation"}
-    submitted = (
-        select(*(chunk.c[name] for name in sorted(covered)))
-        .where(chunk.c.request_id == request_id, chunk.c.parent.is_(None))
-        .order_by(chunk.c.no)
-        .execution_options(yield_per=1_000)
+    row = read(
+        lambda conn: conn.execute(
+            select(request.c.kind, request.c.chunks, request.c.closing_mac).where(
+                request.c.id == request_id
+            )
+        ).one()
     )
     chain, n = b"", 0
-    with conn.execute(submitted) as stored:
-        for one in stored:
-            # Made anew: what stands in the row may have been changed after its call.
-            # All were handed in under the first generation, whichever they are of by now.
-            handed_in = ChunkFields(kind=row.kind, generation=1, **one._mapping)  # noqa: SLF001 - SQLAlchemy's name
-            chain = chained(chain, macs.chunk(handed_in))
-            each(one)
-            n += 1
-    if row.kind != Kind.MEMORIES and _is_odd(conn, request_id):
+    for one in _submitted(read, request_id):
+        # Made anew: what stands in the row may have been changed after its call.
+        # All were handed in under the first generation, whichever they are of by now.
+        handed_in = ChunkFields(kind=row.kind, generation=1, **one._mapping)  # noqa: SLF001 - SQLAlchemy's name
+        chain = chained(chain, macs.chunk(handed_in))
+        each(one)
+        n += 1
+    if row.kind != Kind.MEMORIES and read(lambda conn: _is_odd(conn, request_id)):
         return False
     return n == row.chunks and same(row.closing_mac, macs.closing(request_id, n, chain))
+
+
+def _submitted(read: Reads, request_id: str) -> Iterator[Row[Any]]:
+    after: int | None = -1
+    while after is not None:
+        of = {"of_request": request_id, "after": after}
+        some = read(lambda conn: conn.execute(_SUBMITTED, of).all())  # noqa: B023 - run at once
+        yield from some
+        after = some[-1].no if len(some) == _AT_ONCE else None
 
 
 def has_unsent(conn: Connection, request_id: str) -> bool:

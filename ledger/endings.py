@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, case, func, select
 
 from ledger.claimed import ids_of
 from ledger.clock import from_wall
-from ledger.closing import chain_is_whole, has_unsent
+from ledger.closing import Reads, chain_is_whole, has_unsent
 from ledger.items import ItemsRoot, opening_digest, subject_binding, subject_nonce
 from ledger.macs import Macs
 from ledger.model import COUNT_NAMES
@@ -57,16 +57,16 @@ class Ending:
     api: str = "cloud"
 
 
-def look_back(conn: Connection, macs: Macs, request_id: str, policy: ReadbackPolicy) -> Ending:
+def look_back(read: Reads, macs: Macs, request_id: str, policy: ReadbackPolicy) -> Ending:
     """Gather it, apart from the transaction that ends the request: its ids may be many.
 
     Args:
-        conn: A transaction that only reads.
+        read: Runs transactions that only read, such as `Database.read`.
         macs: Checks the order.
         request_id: The request, about to end.
         policy: How it was read back, and what the settings say of certificates.
     """
-    row = conn.execute(select(request).where(request.c.id == request_id)).one()
+    row = read(lambda conn: conn.execute(select(request).where(request.c.id == request_id)).one())
     salt = bytes(row.salt)
     items = ItemsRoot(salt)
 
@@ -76,7 +76,9 @@ def look_back(conn: Connection, macs: Macs, request_id: str, policy: ReadbackPol
             with suppress(Exception):
                 items.add(ids_of(submitted.ids))
 
-    whole = chain_is_whole(conn, macs, request_id, each=take) and not has_unsent(conn, request_id)
+    whole = chain_is_whole(read, macs, request_id, each=take) and not read(
+        lambda conn: has_unsent(conn, request_id)
+    )
     return Ending(
         whole=whole,
         items_root=items.root() if whole and row.kind == Kind.MEMORIES else None,
@@ -84,7 +86,7 @@ def look_back(conn: Connection, macs: Macs, request_id: str, policy: ReadbackPol
         if row.subject is None
         else subject_binding(subject_nonce(salt), row.project, row.kind, row.subject),
         opening_digest=opening_digest(salt),
-        calls=_calls(conn, row),
+        calls=read(lambda conn: _calls(conn, row)),
         method=_method(row, policy),
         issuer=policy.issuer,
         backup_days=policy.backup_days,

@@ -230,9 +230,7 @@ def _anew(
         return known.id, "ordered"  # by another run, at the same time
     if row.scrub is not None:
         return None, "scrubbed"
-    if not database.read(
-        lambda conn: header_holds(macs, row) and chain_is_whole(conn, macs, row.id)
-    ):
+    if not (header_holds(macs, row) and chain_is_whole(database.read, macs, row.id)):
         return None, "tampered"
     if dry_run:
         return None, None

@@ -157,7 +157,7 @@ def _step(database: Database, macs: Macs, request_id: str) -> int | None:
         ).scalar_one()
     )
     if begun is None:
-        whole = database.read(lambda conn: _is_whole(conn, macs, request_id))
+        whole = _is_whole(database, macs, request_id)
         database.write(lambda conn: _begin(conn, macs, request_id, whole=whole))
         reached("scrub.after_begin")
         return None
@@ -167,11 +167,13 @@ def _step(database: Database, macs: Macs, request_id: str) -> int | None:
     return database.write(lambda conn: _end(conn, request_id))
 
 
-def _is_whole(conn: Connection, macs: Macs, request_id: str) -> bool:
-    accepted = conn.execute(
-        select(request.c.closing_mac).where(request.c.id == request_id)
-    ).scalar_one()
-    return accepted is None or chain_is_whole(conn, macs, request_id)
+def _is_whole(database: Database, macs: Macs, request_id: str) -> bool:
+    accepted = database.read(
+        lambda conn: conn.execute(
+            select(request.c.closing_mac).where(request.c.id == request_id)
+        ).scalar_one()
+    )
+    return accepted is None or chain_is_whole(database.read, macs, request_id)
 
 
 def _begin(conn: Connection, macs: Macs, request_id: str, *, whole: bool) -> None:

@@ -1,6 +1,6 @@
 """The ledger: one handle on everything that producers and workers ask of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,6 +12,7 @@ from ledger.audit.state import require_published
 from ledger.claims import claim
 from ledger.clock import wall_us
 from ledger.dead_letters import DeadChunk, DeadLetters
+from ledger.endings import Ending, look_back
 from ledger.engine import Database
 from ledger.errors import RequestError
 from ledger.filters import Filter
@@ -416,12 +417,20 @@ class Ledger:
         return record(self._database, self._macs, settlements)
 
     def advance(
-        self, request_id: str, *, policy: ReadbackPolicy, most_chunks: int | None = None
+        self,
+        request_id: str,
+        *,
+        policy: ReadbackPolicy,
+        most_chunks: int | None = None,
+        ending_of: Callable[[str], Ending] | None = None,
     ) -> Ended | None:
         """Take a request to its next state (`ledger.advance`); says how it ended, if it did."""
-        return advance(
-            self._database, self._macs, request_id, policy=policy, most_chunks=most_chunks
-        )
+        parts = (self._database, self._macs, request_id)
+        return advance(*parts, policy=policy, most_chunks=most_chunks, ending_of=ending_of)
+
+    def look_back(self, request_id: str, *, policy: ReadbackPolicy) -> Ending:
+        """Gather what the record will say of a request's end (`ledger.endings`)."""
+        return look_back(self._database.read, self._macs, request_id, policy)
 
     # -- probes -----------------------------------------------------------------------------------
 

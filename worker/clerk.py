@@ -6,16 +6,9 @@ a process that this one starts (`worker.clerk_main`), and only what was claimed 
 it goes to and fro, over sockets that nobody else has.
 """
 
-import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing import Pipe
-from pathlib import Path
-from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Protocol
 
 import structlog
 
@@ -24,18 +17,11 @@ from ledger.errors import LedgerError
 from ledger.finish import Ended
 from ledger.settings import Settings
 from ledger.tasks import Claim, Settlement
-from memos_api import Dialect
-from worker.clients import dialects_of
+from worker.desk import Desk, Office
 from worker.prepared import PreparedClaim
 
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+__all__ = ["Books", "Clerk"]
 
-__all__ = ["Books", "Clerk", "Office"]
-
-# Longer than a transaction may keep still, with its tries (`ledger.engine`).
-_PATIENCE_S: Final = 90.0
-_LEAVES_S: Final = 5.0
 _log = structlog.get_logger()
 
 
@@ -68,27 +54,6 @@ class Books(Protocol):
         """Say when what was stopped."""
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Office:
-    """What a clerk is told before its first task.
-
-    Attributes:
-        ledger_url: Of the ledger.
-        keys_dir: Where its keys are.
-        home: Where crash points leave their marks.
-        crash_points: Of a test.
-        dialects: By project: in which calls are prepared.
-        doubtful: Whether an earlier clerk was lost: what is recorded may be there already.
-    """
-
-    ledger_url: str
-    keys_dir: Path
-    home: Path
-    crash_points: str | None
-    dialects: Mapping[str, Dialect]
-    doubtful: bool = False
-
-
 class Clerk:
     """Has claims and records made by another process; one that is lost is replaced.
 
@@ -104,7 +69,7 @@ class Clerk:
         self._ledger = ledger
         self._lines = lines
         self._lock = threading.Lock()
-        self._desk = _Desk(self._office(doubtful=False), lines)
+        self._desk = Desk(Office.of(settings), lines=lines)
 
     def claim(self, **given: Any) -> PreparedClaim:  # noqa: ANN401 - as `Ledger.claim` has them
         """Take due work with its slots (`Ledger.claim`), and with its calls.
@@ -169,76 +134,10 @@ class Clerk:
             raise answer
         return answer
 
-    def _replace(self, lost: "_Desk") -> None:
+    def _replace(self, lost: Desk) -> None:
         with self._lock:
             if self._desk is not lost:
                 return  # another thread did
             _log.warning("clerk_lost")
             lost.close(wait=False)
-            self._desk = _Desk(self._office(doubtful=True), self._lines)
-
-    def _office(self, *, doubtful: bool) -> Office:
-        return Office(
-            ledger_url=self._settings.ledger_url,
-            keys_dir=self._settings.keys_dir,
-            home=self._settings.home,
-            crash_points=self._settings.crash_points,
-            dialects=dialects_of(self._settings),
-            doubtful=doubtful,
-        )
-
-
-class _Desk:
-    """One such process, and the lines to it: each carries one question at a time."""
-
-    def __init__(self, office: Office, lines: int) -> None:
-        self._all: list[Connection] = []
-        self._free: SimpleQueue[Connection] = SimpleQueue()
-        theirs = []
-        for _ in range(lines):
-            ours, other = Pipe()
-            self._all.append(ours)
-            theirs.append(other)
-        fds = [other.fileno() for other in theirs]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "worker.clerk_main", *map(str, fds)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=fds,
-        )
-        for other in theirs:
-            other.close()
-        for line in self._all:
-            # One that is gone already shows when it is asked.
-            with suppress(OSError):
-                line.send(office)
-            self._free.put(line)
-
-    def ask(self, name: str, given: Mapping[str, Any]) -> tuple[bool, Any]:
-        """Ask, and wait for the answer: whether it went well, and the result or the error.
-
-        Raises:
-            EOFError: The process is gone, or does not answer.
-            OSError: As before.
-        """
-        line = self._free.get()
-        try:
-            line.send((name, given))
-            if not line.poll(_PATIENCE_S):
-                raise EOFError
-            answer: tuple[bool, Any] = line.recv()
-        finally:
-            self._free.put(line)
-        return answer
-
-    def close(self, *, wait: bool = True) -> None:
-        """End it: by itself when its lines are closed, at once when nobody shall wait."""
-        if not wait:
-            self._process.kill()
-        for line in self._all:
-            line.close()
-        try:
-            self._process.wait(_LEAVES_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._desk = Desk(Office.of(self._settings, doubtful=True), lines=self._lines)

@@ -1,4 +1,4 @@
-"""The process that a clerk is: `python -m worker.clerk_main FD…`, one descriptor for each line.
+"""The process behind a desk: `python -m worker.clerk_main FD…`, one descriptor for each line.
 
 Whoever started it asks, it answers, and it ends when the lines are closed, which they also are when
 the other process is killed.
@@ -17,7 +17,7 @@ from ledger import Keys, Ledger
 from ledger.crash_points import arm
 from ledger.errors import DiskError, ExpungeError, LedgerError
 from ledger.logs import configure_logs
-from worker.clerk import Office
+from worker.desk import Office
 from worker.garbage import collect_seldom
 from worker.prepared import prepared
 

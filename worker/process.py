@@ -22,7 +22,7 @@ from worker.garbage import collect_seldom
 from worker.stop import StopFlag
 from worker.watching import Watch
 
-__all__ = ["Process", "in_flight", "open_ledger", "processes"]
+__all__ = ["Process", "has_clerk", "in_flight", "open_ledger", "processes"]
 
 _LEAST_IN_FLIGHT: Final = 64
 _MOST_IN_FLIGHT: Final = 1_024

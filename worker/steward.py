@@ -9,6 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn
 
 import structlog
@@ -23,7 +24,8 @@ from ledger.sweep import Swept
 from worker.app import make_bell
 from worker.broker_check import BrokerCheck
 from worker.closer import Closer
-from worker.process import Process
+from worker.desk import Desk, Office
+from worker.process import Process, has_clerk
 from worker.progress import Progress
 from worker.ringer import Ringer
 from worker.scrubber import Scrubber
@@ -80,6 +82,7 @@ def run_steward(settings: Settings, stop: StopFlag, progress: Progress | None = 
             _log.warning("sweep_failed", error=error, cause=error.cause)
         except ExpungeError as error:
             _log.warning("drain_failed", error=error)
+    steward.close()
     process.close()
 
 
@@ -119,7 +122,8 @@ class _Steward:
         self._vigil = Vigil()
         self._scrubber = Scrubber(settings, process)
         self._policy = ReadbackPolicy.of(settings)
-        self._closer = Closer(process, self._policy)
+        aside = partial(Desk, Office.of(settings), lines=1, spare=True)
+        self._closer = Closer(process, self._policy, desk=aside if has_clerk(settings) else None)
         self._turning = threading.Lock()
         self._beaten = self._looked = self._said = float("-inf")
         self._alone = False
@@ -127,6 +131,10 @@ class _Steward:
     def turn(self) -> bool:
         """Do the duties, and drain when nobody else does; says whether to come again at once."""
         return self._attend() and self._process.drain(budget_s=OWN_DRAIN_S, beside=self._beside)
+
+    def close(self) -> None:
+        """End what it started."""
+        self._closer.close()
 
     async def _beside(self) -> None:
         """Go on with the duties while this process drains; in another thread, for slots wait."""

@@ -115,6 +115,6 @@ def _fault(conn: Connection, macs: Macs, row: Row[Any]) -> str | None:
         holds = False  # SQLite stores any type, and no order has one that has no MAC
     if not holds:
         return "header MAC"
-    if row.salt and not chain_is_whole(conn, macs, row.id):
+    if row.salt and not chain_is_whole(lambda work: work(conn), macs, row.id):
         return "closing MAC"
     return None

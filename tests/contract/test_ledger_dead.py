@@ -208,7 +208,7 @@ def test_halves_and_submitted_chunks_go_through_many_generations_and_the_order_s
     assert world.view(receipt.id).state == RequestState.COMPLETE
     assert places_and_ids(world, receipt.id) == dict(enumerate(ids(8)))
     macs = Macs(KEYS)
-    assert world.database.read(lambda conn: chain_is_whole(conn, macs, receipt.id))
+    assert chain_is_whole(world.database.read, macs, receipt.id)
     assert not events(world, "order.tampered")
 
 
@@ -218,9 +218,9 @@ def test_submitted_chunks_that_are_redriven_still_make_up_the_closing_mac(world)
     world.run(Memos(ids(6)))
     assert world.view(request_id).result == "complete"
     macs = Macs(KEYS)
-    assert world.database.read(lambda conn: chain_is_whole(conn, macs, request_id))
+    assert chain_is_whole(world.database.read, macs, request_id)
     world.sql('UPDATE chunk SET ids = \'["m0","other"]\' WHERE no = 0')
-    assert not world.database.read(lambda conn: chain_is_whole(conn, macs, request_id))
+    assert not chain_is_whole(world.database.read, macs, request_id)
 
 
 def test_the_event_says_who_why_how_many_and_which_generation(world):

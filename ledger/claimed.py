@@ -56,7 +56,7 @@ READBACK_COLUMNS: Final = (
 
 @lru_cache(maxsize=1)
 def ids_of(stored: str | None) -> tuple[str, ...]:
-    """Give a chunk's ids; of a row that is checked and then taken they are decoded once."""
+    """Give a chunk's ids; those of the last one that was asked for are not decoded again."""
     return tuple(json.loads(stored)) if stored else ()
 
 
@@ -70,6 +70,7 @@ def call_of(row: Row[Any]) -> Literal["delete", "list", "read"]:
 def task_of(
     row: Row[Any],
     *,
+    ids: tuple[str, ...],
     claim: str,
     place: int,
     slot_ns: int,
@@ -81,6 +82,7 @@ def task_of(
 
     Args:
         row: A chunk or a read-back, with the columns above and those of its request.
+        ids: Of its chunk (`ids_of`).
         claim: Id of the claim, and `place` in it.
         place: The first is 0.
         slot_ns: When it may depart, and `now_ns`, both by the ledger's clock.
@@ -89,7 +91,6 @@ def task_of(
         trial: Whether it is to show that MemOS is back, and says nothing about the work.
     """
     call = call_of(row)
-    ids = ids_of(row.ids)
     extra: dict[str, Any] = {}
     if row.readback_id is None:
         extra = {"doubtful": bool(row.doubtful), "leftover": bool(row.leftover)}

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Connection, Row, Table, bindparam, update
 from ledger.among import among
 from ledger.attempts import open_attempts
 from ledger.checks import OrderCheck, bury_tampered
-from ledger.claimed import call_of, intent_digest, task_of
+from ledger.claimed import call_of, ids_of, intent_digest, task_of
 from ledger.clock import wall_us
 from ledger.crash_points import reached
 from ledger.engine import Database
@@ -272,17 +272,22 @@ class _Claiming:
         slots: Sequence[int],
         projects: Sequence[Row[Any]],
     ) -> None:
-        faults = [self._check.fault(row) for row in work]
+        faults, lists = [], []
+        for row in work:
+            faults.append(self._check.fault(row))
+            # At once: the check has just decoded them, and nothing else was since.
+            lists.append(() if faults[-1] else ids_of(row.ids))
         stopped = {row.request_id for row, fault in zip(work, faults, strict=True) if fault}
         broken = {one.name: one.failures for one in projects if is_trial(one)}
         taken: list[Task] = []
-        for row, slot, fault in zip(work, slots, faults, strict=True):
+        for row, slot, fault, of_row in zip(work, slots, faults, lists, strict=True):
             if fault is not None:
                 self._tampered.append((row, fault))
             if row.request_id in stopped:
                 continue  # nothing more of it departs until a person has looked
             task = task_of(
                 row,
+                ids=of_row,
                 claim=self._id,
                 place=len(self._tasks) + len(taken),
                 slot_ns=slot,

@@ -19,6 +19,7 @@ EVENTS: Final = frozenset(
         "claim_failed",
         "clerk_failed",
         "clerk_lost",
+        "closer_alone",
         "doorbell_rejected",
         "disk_failed",
         "drain_failed",

@@ -34,6 +34,8 @@ _MOST_HITS = {
     "include_tool_memory": True,
     "tool_memory_limit_number": 25,
 }
+# Made once: `json.dumps` makes one for each call that is not of its usual kind.
+_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _DOT_SEGMENTS = frozenset({".", ".."})
 
 
@@ -158,4 +160,4 @@ def read_call(memory_id: str) -> Call:
 
 def encode(members: dict[str, object]) -> bytes:
     """Give *members* as the UTF-8 JSON of a body."""
-    return json.dumps(members, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    return _json(members).encode("utf-8")

@@ -97,14 +97,14 @@ class Desk:
             self._free.put(line)
 
     def ask(
-        self, name: str, given: Mapping[str, Any], *, patience_s: float = _PATIENCE_S
+        self, name: str, given: Mapping[str, Any], *, patience_s: float | None = None
     ) -> tuple[bool, Any]:
         """Ask, and wait for the answer: whether it went well, and the result or the error.
 
         Args:
             name: A method of `Ledger`.
             given: Its arguments.
-            patience_s: After so many seconds it counts as lost.
+            patience_s: After so many seconds without an answer it counts as lost; None takes 90.
 
         Raises:
             EOFError: The process is gone, or does not answer.
@@ -113,7 +113,7 @@ class Desk:
         line = self._free.get()
         try:
             line.send((name, given))
-            if not line.poll(patience_s):
+            if not line.poll(_PATIENCE_S if patience_s is None else patience_s):
                 raise EOFError
             answer: tuple[bool, Any] = line.recv()
         finally:

@@ -6,7 +6,7 @@ them down come to the process that makes the calls; without one the drain does, 
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 from ledger.states import Kind
 from ledger.tasks import Claim, Task
@@ -36,7 +36,7 @@ def prepared(claim: Claim, dialects: Mapping[str, Dialect]) -> PreparedClaim:
     """
     calls = tuple(_call_of(task, dialects) for task in claim.tasks)
     tasks = tuple(
-        task if call is None else replace(task, ids=(), n=task.n)
+        task if call is None else task.without_ids()
         for task, call in zip(claim.tasks, calls, strict=True)
     )
     given = {field.name: getattr(claim, field.name) for field in fields(Claim)}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -21,6 +22,7 @@ from ledger.tasks import Delivered
 from tests.support.ledger_world import make_order, settled
 from worker import process
 from worker.clerk import Clerk
+from worker.desk import Desk, Office
 from worker.process import Process, open_ledger
 from worker.stop import StopFlag
 
@@ -147,7 +149,7 @@ def test_what_one_recorded_before_it_was_killed_is_not_recorded_twice(settings, 
 def test_one_that_does_not_answer_is_replaced_too(ledger, clerk, monkeypatch):
     submit(ledger)
     claim(clerk)
-    monkeypatch.setattr("worker.clerk._PATIENCE_S", 0.2)
+    monkeypatch.setattr("worker.desk._PATIENCE_S", 0.2)
     stopped = pid_of(clerk)
     os.kill(stopped, signal.SIGSTOP)
     # Sent is not stopped: until its last thread is, one of them may still answer.
@@ -200,3 +202,19 @@ def test_only_fast_accounts_have_one(settings, rate, has_one):
     with closing(Process(chosen, role="drain", stop=StopFlag())) as one:
         one.drain(budget_s=0.1)
         assert isinstance(one._books, Clerk) is has_one
+
+
+def test_one_whose_work_can_wait_gathers_the_same_and_makes_nobody_wait(settings, ledger):
+    request_id = submit(ledger)
+    desk = Desk(Office.of(settings), lines=1, spare=True)
+    try:
+        given = {"request_id": request_id, "policy": POLICY}
+        well, ending = desk.ask("look_back", given)
+        assert well
+        assert ending.whole
+        assert ending == ledger.look_back(request_id, policy=POLICY)
+        if sys.platform == "linux":
+            threads = Path(f"/proc/{desk._process.pid}/task").iterdir()
+            assert {os.sched_getscheduler(int(one.name)) for one in threads} == {os.SCHED_IDLE}
+    finally:
+        desk.close()

@@ -1,16 +1,18 @@
 """Rows that are not what was ordered: no call is made for them, and it is on record."""
 
+import itertools
 import json
 
 import pytest
 
+from ledger.closing import chain_is_whole
 from ledger.errors import ConflictError, TamperedError
-from ledger.macs import ChunkFields, HeaderFields
+from ledger.macs import ChunkFields, HeaderFields, Macs
 from ledger.schema import event_body, readback
 from ledger.states import Certainty, ChunkState, Kind, Result, Sight
 from ledger.tasks import Delivered, Probe, Seen, Split
 from tests.support.ledger_memos import Memos
-from tests.support.ledger_world import settled
+from tests.support.ledger_world import KEYS, settled
 
 IDS = [f"m{n}" for n in range(6)]
 HEADER_CHANGES = [
@@ -226,6 +228,33 @@ def test_a_request_whose_chunks_are_not_those_handed_in_ends_failed(world, chang
     view = world.view(receipt.id)
     assert (view.result, view.certainty) == (Result.FAILED, Certainty.UNVERIFIABLE)
     assert [found["fault"] for found in tampered(world)] == ["closing"]
+
+
+@pytest.mark.parametrize("chunks", [1, 199, 200, 201, 400, 401])
+def test_a_large_request_is_gone_through_in_pieces_and_every_chunk_of_it(world, chunks):
+    """None of them is a transaction that lasts, and none of their edges hides a chunk."""
+    receipt = world.submit([f"m{n}" for n in range(chunks)], chunk_size=1, verify="none")
+    macs = Macs(KEYS)
+    pieces: list[int] = []
+    seen: list[int] = []
+
+    def read(work):
+        pieces.append(len(seen))
+        return world.database.read(work)
+
+    def whole():
+        return chain_is_whole(read, macs, receipt.id, each=lambda row: seen.append(row.no))
+
+    assert whole()
+    assert seen == list(range(chunks))
+    # Between two transactions no more than 200 chunks were taken in.
+    assert all(late - early <= 200 for early, late in itertools.pairwise([*pieces, chunks]))
+    for no in {0, chunks // 2, chunks - 1}:
+        for item, holds in (("other", False), (f"m{no}", True)):
+            world.sql("UPDATE chunk SET ids = :ids WHERE no = :no", ids=f'["{item}"]', no=no)
+            assert whole() is holds
+    world.sql("DELETE FROM chunk WHERE no = :no", no=chunks - 1)
+    assert not whole()
 
 
 def test_a_request_whose_waiting_chunk_was_deleted_ends_failed_and_does_not_wait_for_ever(world):

@@ -20,7 +20,7 @@ from ledger.settings import Settings
 from ledger.states import Result
 from ledger.tasks import Delivered
 from tests.support.ledger_world import make_order, settled
-from worker import process
+from worker import clerk_main, process
 from worker.clerk import Clerk
 from worker.desk import Desk, Office
 from worker.process import Process, open_ledger
@@ -202,6 +202,21 @@ def test_only_fast_accounts_have_one(settings, rate, has_one):
     with closing(Process(chosen, role="drain", stop=StopFlag())) as one:
         one.drain(budget_s=0.1)
         assert isinstance(one._books, Clerk) is has_one
+
+
+def test_processes_that_make_or_prepare_calls_look_for_cycles_of_garbage_seldom(
+    settings, monkeypatch
+):
+    calls: list[str] = []
+    monkeypatch.setattr(process, "collect_seldom", lambda: calls.append("drain"))
+    monkeypatch.setattr(clerk_main, "collect_seldom", lambda: calls.append("clerk"))
+    with closing(Process(settings, role="drain", stop=StopFlag())) as one:
+        one.drain(budget_s=0.1)
+        one.drain(budget_s=0.1)
+    with closing(clerk_main._Room()) as room:
+        for _ in range(2):
+            assert room.answer(Office.of(settings), "halts", {})[0]
+    assert calls == ["drain", "clerk"]
 
 
 def test_one_whose_work_can_wait_gathers_the_same_and_makes_nobody_wait(settings, ledger):

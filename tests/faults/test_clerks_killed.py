@@ -1,4 +1,4 @@
-"""A killed clerk, which keeps the ledger of a fast account's drain: it costs a second."""
+"""Killed processes that others have their ledger kept by: it costs a second."""
 
 import os
 import signal
@@ -22,8 +22,8 @@ def order(stack, *, chunks):
     return stack.submit(seeded.memory_ids, chunk_size=1, verify="sample:20")
 
 
-def clerks(worker):
-    return [pid for pid, args in group_members(worker.pid).items() if "clerk_main" in args]
+def running(worker, module):
+    return [pid for pid, args in group_members(worker.pid).items() if module in args]
 
 
 @pytest.mark.slow
@@ -35,7 +35,7 @@ def test_clerks_that_are_killed_again_and_again_lose_nothing_and_call_nothing_tw
     order(stack, chunks=RATE * 10)
     for kill in range(4):
         stack.wait_for_calls(RATE * (kill + 1))
-        (clerk, *_) = until(lambda: clerks(worker), seconds=20, why="a clerk")
+        (clerk, *_) = until(lambda: running(worker, "clerk_main"), seconds=20, why="a clerk")
         os.kill(clerk, signal.SIGKILL)
         stack.kills += 1
     stack.wait_for_end(seconds=90)
@@ -71,3 +71,21 @@ def test_a_clerk_killed_around_its_commit_has_everything_recorded_once(stack, po
     lapsed = stack.scalar("SELECT count(*) FROM attempt WHERE reason = 'lease_lapsed'")
     assert (lapsed > 0) == point.startswith("claim.after")
     assert stack.views()[0].certainty == "sampled"
+
+
+@pytest.mark.slow
+@pytest.mark.fault("F5")
+def test_a_large_request_ends_although_whoever_goes_through_it_is_killed(stack, fault_report):
+    worker = stack.start_worker()
+    order(stack, chunks=RATE)
+    # It has just begun to start: that takes longer than seeing it does.
+    (spare,) = until(lambda: running(worker, "spare_main"), seconds=60, why="the end")
+    os.kill(spare, signal.SIGKILL)
+    stack.kills += 1
+    stack.wait_for_end(seconds=60)
+    verdict = stack.verdict()
+
+    fault_report(verdict)
+    verdict.assert_clean()
+    assert any(line["event"] == "closer_alone" for line in worker.log_lines())
+    assert stack.scalar("SELECT count(*) FROM event WHERE type = 'request.finished'") == 1

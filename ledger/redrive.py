@@ -67,12 +67,13 @@ def redrive(
             the rest.
     """
     check_act(principal=principal, reason=reason)
-    found = database.read(lambda conn: _look(conn, macs, request_id))
 
     def work(conn: Connection) -> str | None:
         row = lock_request(conn, request_id)
         if is_being_redriven(conn, row):
             return "under_way"
+        if row.generation != found.generation:
+            return "again"  # somebody else redrove it since it was looked at
         _refuse(row, found, redrive_days)
         fault = _fault(macs, row, found)
         if fault is not None:
@@ -82,7 +83,10 @@ def redrive(
         _open(conn, row, found, principal=principal, reason=reason, pace=pace)
         return None
 
-    stopped = database.write(work)
+    while True:
+        found = database.read(lambda conn: _look(conn, macs, request_id))
+        if (stopped := database.write(work)) != "again":
+            break
     if stopped in ("header", "chunk"):
         msg = (
             f"The {'order' if stopped == 'header' else 'dead letters'} of request {request_id} "
@@ -150,6 +154,7 @@ def abandoned(conn: Connection, *, limit: int) -> list[str]:
 class _Found:
     """The dead letters of a request as they were just before: how many, and is one whole."""
 
+    generation: int
     chunks: int
     ids: int
     some_whole: bool
@@ -159,14 +164,22 @@ def _look(conn: Connection, macs: Macs, request_id: str) -> _Found:
     # Read apart: the rows of a large request would hold up everybody's writing.
     account_of_request(conn, request_id)
     row = conn.execute(select(request).where(request.c.id == request_id)).one()
-    counted = select(func.count(), func.coalesce(func.sum(chunk.c.n), 0)).where(of_request(row))
-    chunks, ids = conn.execute(counted).one()
+    # Counted by the statement that reads them: between two another redrive may take them all, and
+    # what is not there any more is not what was ordered either.
+    counts = [
+        select(what).where(of_request(row)).correlate(None).scalar_subquery().label(name)
+        for name, what in (("all_chunks", func.count()), ("all_ids", func.sum(chunk.c.n)))
+    ]
     rows = conn.execution_options(yield_per=CHUNKS_AT_ONCE).execute(
-        select(chunk).where(of_request(row)).order_by(chunk.c.no)
+        select(chunk, *counts).where(of_request(row)).order_by(chunk.c.no)
     )
-    some_whole = any(is_whole(macs, row, one) for one in rows)
+    chunks, ids, some_whole = 0, 0, False
+    for one in rows:
+        chunks, ids = one.all_chunks, int(one.all_ids)
+        if some_whole := is_whole(macs, row, one):
+            break
     rows.close()
-    return _Found(chunks=chunks, ids=int(ids), some_whole=some_whole)
+    return _Found(generation=row.generation, chunks=chunks, ids=ids, some_whole=some_whole)
 
 
 def _refuse(row: Row[Any], found: _Found, redrive_days: float) -> None:

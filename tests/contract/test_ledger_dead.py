@@ -4,6 +4,7 @@ import json
 from unittest.mock import patch
 
 import pytest
+from sqlalchemy import event
 
 from ledger import Kind, redrive, redrive_chunks
 from ledger.closing import chain_is_whole
@@ -490,6 +491,29 @@ def test_only_what_has_ended_and_has_dead_letters_is_redriven(world):
         world.ledger.discard("nobody", **WHY)
     with pytest.raises(NotFoundError):
         world.ledger.show_dead("nobody")
+
+
+def test_two_who_redrive_at_the_same_moment_are_not_told_that_the_order_was_changed(world):
+    request_id = ended(world, n=6, chunk_size=2)
+    others: list[bool] = []
+
+    def meanwhile(_conn, _cursor, statement, *_more):
+        if not others and "FROM chunk" in statement:
+            others.append(True)
+            world.ledger.redrive(request_id, **WHY)
+            world.run(Memos(ids(6)))
+
+    engine = world.database.engine
+    event.listen(engine, "after_cursor_execute", meanwhile)
+    try:
+        with pytest.raises(ConflictError, match="no dead letters"):
+            world.ledger.redrive(request_id, **WHY)
+    finally:
+        event.remove(engine, "after_cursor_execute", meanwhile)
+    assert others
+    assert not events(world, "order.tampered")
+    view = world.view(request_id)
+    assert (view.state, view.generation) == (RequestState.COMPLETE, 2)
 
 
 def test_the_window_for_a_redrive_ends_and_begins_anew_with_each_generation(world):

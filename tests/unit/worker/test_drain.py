@@ -130,15 +130,15 @@ def test_a_drain_whose_claims_take_long_comes_early_enough_for_its_slots_to_foll
             time.sleep(0.1)  # the commit
             return found
 
-    ledger, client = Slow({ONE: 400}, rates={ONE: 200}), FakeClient()
-
-    run(make_drain(ledger, {ONE: client}), budget_s=2)
+    def third_longest_gap():
+        ledger, client = Slow({ONE: 400}, rates={ONE: 200}), FakeClient()
+        run(make_drain(ledger, {ONE: client}), budget_s=2)
+        moments = [moment for moment, _ in client.departures]
+        return sorted(late - early for early, late in pairwise(moments[80:240]))[-3]
 
     # A claim is for 0.2 s, and led by as much: with the next one 0.12 s before the last slot there
-    # were gaps.
-    moments = [moment for moment, _ in client.departures]
-    gaps = sorted(late - early for early, late in pairwise(moments[80:240]))
-    assert gaps[-3] < 0.05
+    # were gaps, each time. A machine that stands still makes some too, and that not three times.
+    assert any(third_longest_gap() < 0.05 for _ in range(3))
 
 
 def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():
@@ -380,11 +380,16 @@ def test_what_the_ledger_does_not_take_at_the_end_ends_nothing_else():
     assert ledger.postponed == []
 
 
-def test_a_call_that_waits_for_its_slot_while_the_process_is_stopped_does_not_depart_afterwards():
+def test_a_call_that_waits_for_its_slot_while_the_process_is_stopped_does_not_depart_afterwards(
+    monkeypatch,
+):
+    # Early enough that it waits then, however busy the machine.
+    monkeypatch.setattr("worker.drain._EARLY_NS", 100_000_000)
+
     class Stopped(FakeClient):
         async def send(self, call, *, leaves):
             async def late():
-                asyncio.get_running_loop().call_soon(time.sleep, 0.1)  # before its slot comes
+                asyncio.get_running_loop().call_soon(time.sleep, 0.2)  # before its slot comes
                 await leaves()
 
             return await super().send(call, leaves=late)

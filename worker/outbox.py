@@ -9,7 +9,7 @@ from ledger.tasks import Settlement
 __all__ = ["MOST_AT_ONCE", "Outbox"]
 
 MOST_AT_ONCE: Final = 400
-# Half of what a record of a hundred costs is its own, whatever it holds (`docs/performance.md`).
+# Nearly half of what a record of a hundred costs is its own, whatever it holds (ADR 17).
 _ENOUGH: Final = 200
 _GATHER_S: Final = 0.1
 

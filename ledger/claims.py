@@ -35,7 +35,7 @@ from ledger.macs import Macs
 from ledger.migrate import require_schema
 from ledger.postpone import postpone
 from ledger.schema import account, chunk, project, readback
-from ledger.slots import AHEAD_NS, book, most_at_once
+from ledger.slots import AHEAD_NS, LEEWAY_AHEAD_NS, Booking, book, most_at_once
 from ledger.states import Lane
 from ledger.stops import PATIENCE, TRIPS, is_trial
 from ledger.tasks import Claim, Task
@@ -64,6 +64,7 @@ def claim(
     lead_ns: int,
     lease_ns: int,
     owed: Mapping[str, int],
+    leeway: frozenset[str],
 ) -> Claim:
     """Take due work of every account, as much as its slots carry.
 
@@ -76,6 +77,7 @@ def claim(
         lease_ns: How long the work is this worker's; longer than the call's deadline.
         owed: Nanoseconds by account by which its next free slot moves before: earlier calls of this
             worker departed late (`ledger.postpone`).
+        leeway: Accounts of which this worker's calls may depart 100 ms late (`ledger.slots`).
 
     Raises:
         SchemaError: The ledger was migrated to another release's tables; nothing was claimed.
@@ -83,7 +85,13 @@ def claim(
     """
     claimed = database.write(
         lambda conn: _Claiming(
-            conn, database, macs, worker=worker, lead_ns=lead_ns, lease_ns=lease_ns
+            conn,
+            database,
+            macs,
+            worker=worker,
+            lead_ns=lead_ns,
+            lease_ns=lease_ns,
+            leeway=leeway,
         ).run(capacity, owed)
     )
     reached("claim.after_commit")
@@ -102,12 +110,14 @@ class _Claiming:
         worker: str,
         lead_ns: int,
         lease_ns: int,
+        leeway: frozenset[str],
     ) -> None:
         self._conn = conn
         self._check = OrderCheck(macs)
         self._worker = worker
         self._lead_ns = lead_ns
         self._lease_ns = lease_ns
+        self._leeway = leeway
         self._id = secrets.token_hex(16)
         self._now = own_now_ns(conn, database)
         self._mono = time.monotonic_ns()
@@ -138,6 +148,7 @@ class _Claiming:
             mono_ns=self._mono,
             wake_ns=None if wake is None else max(0, wake - self._now),
             tampered=tuple(sorted({row.request_id for row, _ in self._tampered})),
+            leeway=self._leeway,
         )
 
     def _promote(self) -> None:
@@ -169,6 +180,8 @@ class _Claiming:
         wanted = 1 if row.strikes else min(capacity, most_at_once(row.interval_ns))
         # Whoever takes long to claim has to come earlier, or slots would go by between its claims.
         ahead = max(AHEAD_NS, self._lead_ns)
+        if name in self._leeway or row.leeway_until_ns > self._now:
+            ahead = max(ahead, LEEWAY_AHEAD_NS)
         if row.next_slot_ns - self._now > ahead:
             self._wakes.append(row.next_slot_ns - ahead)
             return
@@ -178,13 +191,7 @@ class _Claiming:
         reads = {lane: self._due(readback, lane, projects, wanted) for lane in Lane}
         if trials:
             _keep_one_each([*deletions.values(), *reads.values()], trials)
-        free = book(
-            next_slot_ns=row.next_slot_ns,
-            now_ns=self._now,
-            lead_ns=self._lead_ns,
-            interval=row.interval_ns,
-            wanted=wanted,
-        )
+        free = self._book(row, wanted)
         picked = pick(
             slots=len(free.slots),
             booked=row.booked,
@@ -192,13 +199,7 @@ class _Claiming:
             deletions=deletions,
             reads=reads,
         )
-        booking = book(
-            next_slot_ns=row.next_slot_ns,
-            now_ns=self._now,
-            lead_ns=self._lead_ns,
-            interval=row.interval_ns,
-            wanted=len(picked.work),
-        )
+        booking = self._book(row, len(picked.work))
         if not booking.slots:
             return
         work = picked.work
@@ -220,6 +221,7 @@ class _Claiming:
             {
                 "of_account": name,
                 "next_slot_ns": booking.next_slot_ns,
+                "leeway_until_ns": booking.leeway_until_ns,
                 "booked": row.booked + len(work),
                 "read_credit": picked.read_credit,
                 "claimed_ns": self._now,
@@ -236,6 +238,17 @@ class _Claiming:
         more = sum(map(len, deletions.values())) + sum(map(len, reads.values())) > len(work)
         if more or len(work) == wanted:
             self._wakes.append(max(self._now, booking.next_slot_ns - ahead))
+
+    def _book(self, row: Row[Any], wanted: int) -> Booking:
+        return book(
+            next_slot_ns=row.next_slot_ns,
+            now_ns=self._now,
+            lead_ns=self._lead_ns,
+            interval=row.interval_ns,
+            wanted=wanted,
+            leeway=row.name in self._leeway,
+            leeway_until_ns=row.leeway_until_ns,
+        )
 
     # -- what is due ------------------------------------------------------------------------------
 

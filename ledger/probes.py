@@ -164,6 +164,7 @@ def _book(
         lead_ns=lead_ns,
         interval=row.interval_ns,
         wanted=1,
+        leeway_until_ns=row.leeway_until_ns,
     )
     (slot,) = booking.slots
     # Not `booked`: it shares slots out between the lanes, and a probe is of neither.

@@ -97,6 +97,8 @@ account = Table(
     Column("name", Text, primary_key=True),
     Column("interval_ns", BigInteger, nullable=False),
     _number("next_slot_ns"),
+    # Until then slots are farther apart, for calls that may depart late (`ledger.slots`).
+    _number("leeway_until_ns"),
     _number("paused_until_ns"),
     Column("pause_reason", Text),
     # Answers in a row that said "back off"; the pause doubles with each.

@@ -385,6 +385,7 @@ class Ledger:
         lead_s: float,
         lease_s: float,
         owed: Mapping[str, int] | None = None,
+        leeway: frozenset[str] = frozenset(),
     ) -> Claim:
         """Take due work with slots and record the intent (`ledger.claims`); times in seconds."""
         return claim(
@@ -395,6 +396,7 @@ class Ledger:
             lead_ns=int(lead_s * _NS),
             lease_ns=int(lease_s * _NS),
             owed=owed or {},
+            leeway=leeway,
         )
 
     def halts(self) -> dict[str, int]:

@@ -150,6 +150,7 @@ def _follow_clock(conn: Connection, database: Database) -> None:
     conn.execute(
         update(account).values(
             next_slot_ns=now + account.c.interval_ns,
+            leeway_until_ns=0,
             paused_until_ns=0,
             claimed_ns=now,
             halted_ns=0,

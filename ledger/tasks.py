@@ -105,6 +105,7 @@ class Claim:
         wake_ns: Nanoseconds from now until a further claim may bring something; None when nothing
             is known to be waiting.
         tampered: Ids of requests of which something is not what was ordered; they are stopped.
+        leeway: Accounts whose calls in it may depart 100 ms late (`ledger.slots`).
     """
 
     tasks: tuple[Task, ...]
@@ -112,6 +113,7 @@ class Claim:
     mono_ns: int
     wake_ns: int | None
     tampered: tuple[str, ...] = ()
+    leeway: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)

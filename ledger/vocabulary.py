@@ -24,6 +24,8 @@ EVENTS: Final = frozenset(
         "disk_failed",
         "drain_failed",
         "ledger_away",
+        "leeway_returned",
+        "leeway_taken",
         "look_failed",
         "metrics_failed",
         "order_tampered",

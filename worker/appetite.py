@@ -44,7 +44,7 @@ class Appetite:
         return int(self._now)
 
     def came(self, *, missed: bool) -> None:
-        """Note that a call came to its slot, or missed it."""
+        """Note that a call came to its slot, or missed it, or was late by much of its leeway."""
         self._missed += missed
         self._met += not missed
 

@@ -36,6 +36,7 @@ class Books(Protocol):
         lead_s: float,
         lease_s: float,
         owed: Mapping[str, int] | None = None,
+        leeway: frozenset[str] = frozenset(),
     ) -> Claim:
         """Take due work with its slots."""
 

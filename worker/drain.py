@@ -23,9 +23,10 @@ from worker.appetite import Appetite
 from worker.clerk import Books
 from worker.halts import LOOK_S, Halts
 from worker.judge import judge
+from worker.leeway import Leeway
 from worker.outbox import Outbox
 from worker.prepared import PreparedClaim, prepare
-from worker.punctual import TOO_LATE_NS, Punctual
+from worker.punctual import LEEWAY, STRICT, Allowance, Punctual
 from worker.stop import StopFlag
 from worker.watching import Watch
 
@@ -104,6 +105,7 @@ class Drain:
         self._stop = stop
         self._punctual = Punctual()
         self._appetite = Appetite(in_flight)
+        self._leeway = Leeway()
         self._outbox = Outbox(self._record)
         self._senders: set[asyncio.Task[None]] = set()
         self._calls: set[asyncio.Task[None]] = set()
@@ -168,6 +170,7 @@ class Drain:
 
     async def _claim(self, capacity: int) -> Claim | None:
         owed = self._punctual.take_owed()
+        leeway = self._leeway.asked()
         confirmed = False
         try:
             claim = await self._in_thread(
@@ -177,6 +180,7 @@ class Drain:
                     lead_s=self._lead_s,
                     lease_s=self._lease_s,
                     owed=owed,
+                    leeway=leeway,
                 )
             )
             confirmed = True
@@ -276,9 +280,12 @@ class Drain:
         if call is None:
             # Not before: all calls of a claim at once would hold up those whose slots are now.
             call = prepare(task, client.dialect)
-        missed = time.monotonic_ns() - slot_ns > TOO_LATE_NS
+        allowed = _allowance(task, claim)
+        late_ns = time.monotonic_ns() - slot_ns
+        missed = late_ns > allowed.most_ns
         if in_time:
-            self._appetite.came(missed=missed)
+            self._appetite.came(missed=late_ns > allowed.much_ns)
+            self._leeway.came(task.account, late=late_ns > STRICT.most_ns)
         reason = self._reason_to_stay(task, claim) or (_MISSED if missed else None)
         if reason is not None:
             self._outbox.put(_unsent(task, reason))
@@ -314,12 +321,15 @@ class Drain:
             # Sending it again would make another connection, as slow: the breaker has to see it.
             raise KeptBackError("connect_deadline")
         await _until(slot_ns)
+        allowed = _allowance(task, claim)
         # Making its connection may take a while; whoever was stopped here sends nothing more.
-        missed = time.monotonic_ns() - max(connected_ns, slot_ns) > TOO_LATE_NS
+        missed = time.monotonic_ns() - max(connected_ns, slot_ns) > allowed.most_ns
         reason = self._reason_to_stay(task, claim) or (_MISSED if missed else None)
         if reason is not None:
             raise KeptBackError(reason)
-        self._punctual.departed(task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns)
+        self._punctual.departed(
+            task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns, free_ns=allowed.free_ns
+        )
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""
@@ -393,6 +403,10 @@ async def _until(moment_ns: int) -> None:
     wait_ns = moment_ns - time.monotonic_ns()
     if wait_ns > 0:
         await asyncio.sleep(wait_ns / 1e9)
+
+
+def _allowance(task: Task, claim: Claim) -> Allowance:
+    return LEEWAY if task.account in claim.leeway else STRICT
 
 
 def _nothing_soon(claim: Claim) -> bool:

@@ -8,15 +8,32 @@ the slack of `ledger.slots`; much of it is not sent at all.
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from typing import Final
 
-from ledger.slots import LATE_NS
+from ledger.slots import LATE_NS, LEEWAY_NS
 from ledger.tasks import Claim
 
-__all__ = ["TOO_LATE_NS", "Punctual"]
+__all__ = ["LEEWAY", "STRICT", "Allowance", "Punctual"]
 
-# A call that has come no farther by then gives its slot up and is claimed again.
-TOO_LATE_NS: Final = 20_000_000
+
+@dataclass(frozen=True, kw_only=True)
+class Allowance:
+    """How late a call may be, in nanoseconds.
+
+    Attributes:
+        free_ns: What is within it is not owed.
+        much_ns: From there on its process has taken on more than it can do.
+        most_ns: A call that has come no farther by then gives its slot up and is claimed again.
+    """
+
+    free_ns: int
+    much_ns: int
+    most_ns: int
+
+
+STRICT: Final = Allowance(free_ns=LATE_NS, much_ns=20_000_000, most_ns=20_000_000)
+LEEWAY: Final = Allowance(free_ns=LEEWAY_NS, much_ns=LEEWAY_NS // 2, most_ns=LEEWAY_NS)
 _MOST_OWED_NS: Final = 1_000_000_000
 _REMEMBERED_NS: Final = 2_000_000_000
 
@@ -42,7 +59,9 @@ class Punctual:
         """Turn a slot of a claim that was learnt into this process's time."""
         return slot_ns + self._offset
 
-    def departed(self, account: str, *, claimed_ns: int, slot_ns: int) -> None:
+    def departed(
+        self, account: str, *, claimed_ns: int, slot_ns: int, free_ns: int = LATE_NS
+    ) -> None:
         """Note that a call departs now, and owe what it is late beyond the slack.
 
         Args:
@@ -50,9 +69,10 @@ class Punctual:
             claimed_ns: When it was claimed. What was owed since then moves the slots that follow
                 this one by a second too, and counts.
             slot_ns: Its slot, as `here` gave it.
+            free_ns: The slack; 3 ms, more for a call with leeway.
         """
         now = time.monotonic_ns()
-        late_ns = now - slot_ns - LATE_NS
+        late_ns = now - slot_ns - free_ns
         if late_ns <= 0:
             return
         moves = self._moves.setdefault(account, deque())

@@ -85,6 +85,44 @@ def test_slots_of_several_workers_keep_the_interval_whatever_they_do(world, rate
     assert all(gap >= interval_ns(rate) for gap in gaps)
 
 
+def test_whoever_claims_after_a_call_with_leeway_keeps_the_wider_interval_for_a_limit(world):
+    world.ledger.register(projects={}, rates={"acme": 100.0}, decides=True)
+    fill(world, 400)
+    first = world.claim(leeway={"acme"})
+    assert first.leeway == {"acme"}
+    slots = [task.slot_ns for task in first.tasks]
+    while slots[-1] < first.tasks[-1].slot_ns + 1.3 * SECOND:
+        claim = world.claim(worker="another", lead_s=0.01)
+        assert claim.leeway == frozenset()
+        slots += [task.slot_ns for task in claim.tasks]
+        world.clock.tick(0.1)
+    wide = first.tasks[-1].slot_ns + SECOND / 0.9
+    gaps = [(early, late - early) for early, late in pairwise(slots)]
+    assert all(gap >= SECOND / 90 for early, gap in gaps if early < wide)
+    assert interval_ns(100) in {gap for early, gap in gaps if early >= wide}
+    assert world.row(account, account.c.name == "beta").leeway_until_ns == 0
+
+
+def test_who_leads_by_little_gets_its_slots_beside_one_who_leads_by_much_when_they_have_leeway(
+    world,
+):
+    world.ledger.register(projects={}, rates={"acme": 100.0}, decides=True)
+    fill(world, 400)
+
+    def shares(leeway):
+        found: Counter[str] = Counter()
+        for _ in range(20):
+            for worker, lead_s in (("much", 0.4), ("little", 0.05)):
+                claim = world.claim(4, worker=worker, lead_s=lead_s, leeway=leeway)
+                found[worker] += len(claim.tasks)
+                world.clock.tick(0.03)
+        return found
+
+    assert shares(()) == {"much": 80, "little": 0}
+    world.clock.tick(5)
+    assert min(shares({"acme"}).values()) >= 50
+
+
 def test_an_idle_account_saves_nothing_up(world):
     world.clock.tick(3_600)
     fill(world)

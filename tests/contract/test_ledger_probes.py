@@ -14,7 +14,7 @@ from ledger.probes import Probe, ProbeRefused
 from ledger.schema import account, event, event_body, project
 from ledger.slots import AHEAD_NS, interval_ns
 from ledger.tasks import Retry
-from tests.support.ledger_world import KEYS, settled
+from tests.support.ledger_world import KEYS, RATE, settled
 
 SECOND = 1_000_000_000
 
@@ -130,6 +130,17 @@ def test_no_probe_goes_to_an_account_or_project_that_rests(world):
     assert refusal(world).reason == "project_rests"
     world.clock.tick(13.0)
     assert isinstance(probe(world), Probe)
+
+
+def test_a_probe_after_calls_with_leeway_keeps_the_wider_interval(world):
+    world.submit([f"m{i}" for i in range(40)], chunk_size=1)
+    (late,) = world.claim(1, leeway={"acme"}).tasks
+    booked = probe(world)
+    assert isinstance(booked, Probe)
+    found = world.row(account, account.c.name == "acme")
+    wider = interval_ns(RATE) * 0.995 / 0.9
+    assert booked.slot_ns - late.slot_ns >= wider - 1
+    assert found.next_slot_ns - booked.slot_ns >= wider - 1
 
 
 def test_a_slot_too_far_away_is_not_taken_and_its_wait_is_told(world):

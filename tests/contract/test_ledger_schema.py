@@ -18,7 +18,7 @@ from ledger.errors import LedgerError, SchemaError, SettingsError
 from ledger.schema import metadata
 from tests.support.ledger_world import KEYS
 
-HEAD = "0007"
+HEAD = "0008"
 
 
 def tables_of(url):

@@ -163,6 +163,16 @@ def test_read_backs_that_waited_are_due_after_a_reboot_and_parked_chunks_stay_pa
     assert {row.due_ns for row in world.chunks(parked.id)} == {2**62}
 
 
+def test_leeway_of_before_a_reboot_does_not_last_for_as_long_as_the_host_ran(world):
+    world.submit(ids(2))
+    world.clock.tick(3_600)
+    world.claim(leeway={"acme"})
+    assert world.row(account, account.c.name == "acme").leeway_until_ns > 0
+    world.clock.source = "another boot"
+    follow_clock(world.database)
+    assert world.row(account, account.c.name == "acme").leeway_until_ns == 0
+
+
 def test_the_same_clock_changes_nothing(world):
     world.submit(ids(2))
     world.claim_one()

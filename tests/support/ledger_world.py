@@ -1,7 +1,7 @@
 """A ledger with clocks that only a test moves, on SQLite and on PostgreSQL."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -93,9 +93,21 @@ class World:
     # -- the way out ------------------------------------------------------------------------------
 
     def claim(
-        self, capacity: int = 1_000, *, worker: str = "w1", lead_s: float = 0.0, lease_s: float = 60
+        self,
+        capacity: int = 1_000,
+        *,
+        worker: str = "w1",
+        lead_s: float = 0.0,
+        lease_s: float = 60,
+        leeway: Collection[str] = (),
     ) -> Claim:
-        claim = self.ledger.claim(worker=worker, capacity=capacity, lead_s=lead_s, lease_s=lease_s)
+        claim = self.ledger.claim(
+            worker=worker,
+            capacity=capacity,
+            lead_s=lead_s,
+            lease_s=lease_s,
+            leeway=frozenset(leeway),
+        )
         self.tasks.extend(claim.tasks)
         return claim
 

@@ -73,6 +73,7 @@ class FakeLedger:
         record_faults: So many of the next records fail.
         postpone_faults: So many of the next moves of a slot fail.
         late_ns: How late claimed slots are when the drain gets them.
+        leeways: Accounts that each claim asked leeway for.
         batches: Sizes of what was recorded together.
     """
 
@@ -96,6 +97,8 @@ class FakeLedger:
         self.record_faults = 0
         self.postpone_faults = 0
         self.late_ns = 0
+        self.leeways: list[frozenset[str]] = []
+        self._leeway_until_ns: dict[str, int] = defaultdict(int)
 
     @property
     def leased(self) -> set[str]:
@@ -110,11 +113,13 @@ class FakeLedger:
         lead_s: float,
         lease_s: float,
         owed: Mapping[str, int] | None = None,
+        leeway: frozenset[str] = frozenset(),
     ) -> Claim:
         """Claim as `ledger.claims` does."""
         if self.claim_faults:
             self.claim_faults -= 1
             raise LedgerError
+        self.leeways.append(leeway)
         for account, by_ns in (owed or {}).items():
             self.postpone(account, by_ns=by_ns)
         now = time.monotonic_ns() + _OFFSET_NS
@@ -131,7 +136,10 @@ class FakeLedger:
                 lead_ns=int(lead_s * 1e9),
                 interval=interval,
                 wanted=min(capacity - len(tasks), len(due), most_at_once(interval)),
+                leeway=name in leeway,
+                leeway_until_ns=self._leeway_until_ns[name],
             )
+            self._leeway_until_ns[name] = booking.leeway_until_ns
             self._next_slot_ns[name] = booking.next_slot_ns
             tasks += [
                 make_task(
@@ -147,7 +155,11 @@ class FakeLedger:
         self._leased |= {task.ids[0] for task in tasks}
         tasks.sort(key=lambda task: task.slot_ns)
         return Claim(
-            tasks=tuple(tasks), now_ns=now, mono_ns=now - _OFFSET_NS, wake_ns=self._wake(now)
+            tasks=tuple(tasks),
+            now_ns=now,
+            mono_ns=now - _OFFSET_NS,
+            wake_ns=self._wake(now),
+            leeway=leeway,
         )
 
     def record(self, settlements: Sequence[Settlement]) -> list[str]:

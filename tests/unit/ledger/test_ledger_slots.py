@@ -2,13 +2,22 @@
 
 import math
 import random
+from functools import partial
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ledger.slots import HORIZON_NS, LATE_NS, book, interval_ns, most_at_once
+from ledger.slots import (
+    HORIZON_NS,
+    LATE_NS,
+    LEEWAY_AHEAD_NS,
+    LEEWAY_NS,
+    book,
+    interval_ns,
+    most_at_once,
+)
 
 SECOND = 1_000_000_000
 # As the settings allow, and below: fractions, and rates whose interval is no whole number.
@@ -67,6 +76,49 @@ def test_a_second_holds_at_most_the_limit_even_with_late_departures(rate, steps)
     late = random.Random(rate)
     departures = sorted(slot + late.randint(0, LATE_NS) for slot in slots)
     assert most_in(departures, SECOND) <= rate
+
+
+@given(rate=st.integers(1, 5_000), steps=STEPS, leeways=st.lists(st.booleans(), min_size=60))
+def test_a_second_holds_at_most_the_limit_whoever_has_leeway(rate, steps, leeways):
+    """The worst there can be: one call as late as it may, and the one a limit later on time."""
+    interval, now, free, until = interval_ns(rate), 10**12, 0, 0
+    calls: list[tuple[int, int]] = []
+    for (step, lead, wanted), leeway in zip(steps, leeways, strict=False):
+        now += step
+        booking = book(
+            next_slot_ns=free,
+            now_ns=now,
+            lead_ns=lead,
+            interval=interval,
+            wanted=wanted,
+            leeway=leeway,
+            leeway_until_ns=until,
+        )
+        calls += [(slot, LEEWAY_NS if leeway else LATE_NS) for slot in booking.slots]
+        free, until = booking.next_slot_ns, booking.leeway_until_ns
+    assert all(late - early >= interval for (early, _), (late, _) in pairwise(calls))
+    for (early, late_ns), (later, _) in zip(calls, calls[rate:], strict=False):
+        assert later - (early + late_ns) >= SECOND
+
+
+def test_leeway_ends_a_limit_after_the_last_call_that_has_it():
+    interval = interval_ns(1_000)
+    ten = partial(book, next_slot_ns=0, lead_ns=0, interval=interval, wanted=10)
+    first = ten(now_ns=SECOND, leeway=True)
+    until = first.leeway_until_ns
+    assert until >= first.slots[-1] + SECOND + LEEWAY_NS
+
+    def apart(now):
+        booking = ten(now_ns=now, leeway_until_ns=until)
+        assert booking.leeway_until_ns == until  # it asked for none
+        return booking.slots[1] - booking.slots[0]
+
+    assert apart(until - 1) == first.slots[1] - first.slots[0] == pytest.approx(1_111_111, abs=9)
+    assert apart(until) == interval
+
+
+def test_a_call_with_leeway_is_booked_so_near_that_a_full_limit_later_is_not_booked_yet():
+    assert LEEWAY_AHEAD_NS + 200_000_000 + LEEWAY_NS < SECOND
 
 
 @given(

@@ -176,6 +176,47 @@ def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_l
     assert moments[-1] - moments[0] <= 260 / rate * 4  # and it went on, also on a busy machine
 
 
+class Slow(FakeClient):
+    """Holds up the loop with each call, as encoding and parsing do on a busy machine."""
+
+    async def send(self, call, *, leaves):
+        time.sleep(0.002)  # noqa: ASYNC251 - as above
+        return await super().send(call, leaves=leaves)
+
+
+def test_a_process_slower_than_its_slots_takes_leeway_and_misses_few_of_them_then():
+    ledger = one_account(100_000, rate=5_000)
+
+    run(make_drain(ledger, {ONE: Slow()}), budget_s=3)
+
+    taken = ledger.leeways.index({ONE})
+    assert taken <= len(ledger.leeways) // 2
+    assert set(ledger.leeways[taken:]) == {frozenset({ONE})}  # as long as it is
+    later = [s.reason for s in ledger.recorded[len(ledger.recorded) // 2 :]]
+    assert later.count("slot_missed") <= len(later) * 0.2
+
+
+def test_calls_with_leeway_are_not_owed_for():
+    class Late(FakeLedger):
+        def claim(self, **rest):
+            return super().claim(**rest | {"leeway": frozenset({ONE})})
+
+    ledger = Late({ONE: 300}, rates={ONE: 5_000})
+
+    run(make_drain(ledger, {ONE: Slow()}))
+
+    assert len(ledger.done) == 300
+    assert sum(ns for _, ns in ledger.postponed) < 300_000_000  # of the 600 that they took
+
+
+def test_a_process_that_keeps_up_asks_for_no_leeway():
+    ledger = one_account(200, rate=200)
+
+    run(make_drain(ledger, {ONE: FakeClient()}))
+
+    assert set(ledger.leeways) == {frozenset()}
+
+
 def test_claims_keep_to_what_may_be_in_flight():
     class Claiming(FakeLedger):
         def claim(self, *, capacity, **rest):

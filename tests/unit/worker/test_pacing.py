@@ -11,13 +11,13 @@ from pydantic import SecretStr
 
 from ledger.projects import Account
 from ledger.settings import Settings
-from ledger.slots import LATE_NS
+from ledger.slots import LATE_NS, LEEWAY_NS
 from ledger.sweep import Swept
 from ledger.tasks import Claim
 from worker import punctual
 from worker.busy import Busy
 from worker.process import in_flight, processes
-from worker.punctual import Punctual
+from worker.punctual import LEEWAY, STRICT, Punctual
 from worker.steward import ALONE_S, SILENT_S, Vigil
 from worker.stop import StopFlag
 
@@ -83,6 +83,21 @@ def test_what_is_beyond_the_slack_is_owed_once(clock):
 
     assert one.take_owed() == {"a": 10 * MS, "b": MS}
     assert one.take_owed() == {}
+
+
+def test_a_call_with_leeway_owes_only_what_is_beyond_it(clock):
+    one = Punctual()
+    one.departed("a", claimed_ns=0, slot_ns=clock.ns - LEEWAY_NS, free_ns=LEEWAY.free_ns)
+    assert one.take_owed() == {}
+
+    one.departed("a", claimed_ns=0, slot_ns=clock.ns - LEEWAY_NS - MS, free_ns=LEEWAY.free_ns)
+    assert one.take_owed() == {"a": MS}
+
+
+def test_a_call_is_owed_for_before_it_gives_its_slot_up():
+    for allowed in (STRICT, LEEWAY):
+        assert allowed.free_ns <= allowed.most_ns
+        assert allowed.much_ns <= allowed.most_ns
 
 
 def test_a_call_booked_after_a_move_owes_all_that_it_is_late(clock):

@@ -3,11 +3,12 @@
 Where a process is slower than its account's slots, each claim of more than a few calls departs
 late, and what is 20 ms late is claimed again, for nothing. With leeway its calls may be 100 ms
 late, at nine tenths of the account's limit (`ledger.slots`): no loss where that is beyond it.
-A stall, however long, makes one round late or two, and is no reason.
+A stall, however long, makes one round late or two, and is no reason. They need not follow on each
+other: after a late one `worker.appetite` takes less, and the next ones are good.
 """
 
-from collections import defaultdict
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -15,12 +16,13 @@ import structlog
 __all__ = ["Leeway"]
 
 # Calls that are looked at together, at the least; with fewer, chance would have a say.
-_ROUND: Final = 8
+_ROUND: Final = 32
+_LAST: Final = 12
+# It is asked for when in four of the last twelve rounds more than one call in ten was late, and
+# given back when there was none with more than one in fifty.
+_LATE_ROUNDS: Final = 4
 _TOO_MANY: Final = 0.1
 _FEW: Final = 0.02
-_LATE_ROUNDS: Final = 3
-# Coming back costs what was saved: not for one good moment.
-_GOOD_ROUNDS: Final = 10
 _log = structlog.get_logger()
 
 
@@ -28,8 +30,9 @@ _log = structlog.get_logger()
 class _Account:
     late: int = 0
     came: int = 0
-    rounds: int = 0
     asked: bool = False
+    # The share of late calls in each of the last rounds.
+    rounds: deque[float] = field(default_factory=lambda: deque(maxlen=_LAST))
 
 
 class Leeway:
@@ -59,11 +62,13 @@ class Leeway:
 
     @staticmethod
     def _learn(of: _Account) -> None:
-        share = of.late / of.came
+        of.rounds.append(of.late / of.came)
         of.late = of.came = 0
-        # A round speaks for the change, or the count begins anew.
-        speaks = share <= _FEW if of.asked else share > _TOO_MANY
-        of.rounds = of.rounds + 1 if speaks else 0
-        if of.rounds >= (_GOOD_ROUNDS if of.asked else _LATE_ROUNDS):
-            of.asked, of.rounds = not of.asked, 0
+        if of.asked:
+            change = len(of.rounds) == _LAST and max(of.rounds) <= _FEW
+        else:
+            change = sum(share > _TOO_MANY for share in of.rounds) >= _LATE_ROUNDS
+        if change:
+            of.asked = not of.asked
+            of.rounds.clear()
             _log.info("leeway_taken" if of.asked else "leeway_returned")

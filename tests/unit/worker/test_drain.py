@@ -209,6 +209,31 @@ def test_calls_with_leeway_are_not_owed_for():
     assert sum(ns for _, ns in ledger.postponed) < 300_000_000  # of the 600 that they took
 
 
+def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late():
+    rate = 100
+
+    class Ledger(FakeLedger):
+        def claim(self, **rest):
+            # Not the last ones: what follows them keeps the wider interval all the same.
+            leeway = frozenset({ONE} if len(client.departures) < 150 else ())
+            return super().claim(**rest | {"leeway": leeway})
+
+    class Stalling(FakeClient):
+        async def send(self, call, *, leaves):
+            if len(self.departures) in (20, 28, 60, 95, 101, 130):
+                time.sleep(0.07)  # noqa: ASYNC251 - as above
+            return await super().send(call, leaves=leaves)
+
+    ledger, client = Ledger({ONE: 300}, rates={ONE: rate}), Stalling()
+
+    run(make_drain(ledger, {ONE: client}), budget_s=12)
+
+    moments = [moment for moment, _ in client.departures]
+    assert worst_window(moments, 1.0) <= rate
+    assert len(ledger.done) == 300
+    assert unsent(ledger).count("slot_missed") <= 8  # of 25 or more without leeway
+
+
 def test_a_process_that_keeps_up_asks_for_no_leeway():
     ledger = one_account(200, rate=200)
 

@@ -184,29 +184,25 @@ class Slow(FakeClient):
         return await super().send(call, leaves=leaves)
 
 
-def test_a_process_slower_than_its_slots_takes_leeway_and_misses_few_of_them_then():
-    ledger = one_account(100_000, rate=5_000)
+def test_a_process_slower_than_its_slots_takes_leeway_and_keeps_it():
+    stop, write_end = StopFlag.make()
 
-    run(make_drain(ledger, {ONE: Slow()}), budget_s=3)
-
-    taken = ledger.leeways.index({ONE})
-    assert taken <= len(ledger.leeways) // 2
-    assert set(ledger.leeways[taken:]) == {frozenset({ONE})}  # as long as it is
-    later = [s.reason for s in ledger.recorded[len(ledger.recorded) // 2 :]]
-    assert later.count("slot_missed") <= len(later) * 0.2
-
-
-def test_calls_with_leeway_are_not_owed_for():
-    class Late(FakeLedger):
+    class Ended(FakeLedger):
         def claim(self, **rest):
-            return super().claim(**rest | {"leeway": frozenset({ONE})})
+            claim = super().claim(**rest)
+            if sum(map(bool, self.leeways)) == 5:
+                os.close(write_end)
+            return claim
 
-    ledger = Late({ONE: 300}, rates={ONE: 5_000})
+    ledger = Ended({ONE: 100_000}, rates={ONE: 5_000})
 
-    run(make_drain(ledger, {ONE: Slow()}))
+    run(make_drain(ledger, {ONE: Slow()}, stop=stop), budget_s=60)
 
-    assert len(ledger.done) == 300
-    assert sum(ns for _, ns in ledger.postponed) < 300_000_000  # of the 600 that they took
+    assert stop.fd is not None
+    os.close(stop.fd)
+    asked = [bool(leeway) for leeway in ledger.leeways]
+    assert asked == sorted(asked)  # from the first time on, always
+    assert set(ledger.leeways) == {frozenset(), frozenset({ONE})}
 
 
 def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late():
@@ -231,7 +227,9 @@ def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late
     moments = [moment for moment, _ in client.departures]
     assert worst_window(moments, 1.0) <= rate
     assert len(ledger.done) == 300
-    assert unsent(ledger).count("slot_missed") <= 8  # of 25 or more without leeway
+    # Without leeway some 25 give their slots up, and the others owe 250 ms together.
+    assert unsent(ledger).count("slot_missed") <= 12
+    assert sum(ns for _, ns in ledger.postponed) <= 120_000_000
 
 
 def test_a_process_that_keeps_up_asks_for_no_leeway():

@@ -115,6 +115,8 @@ class Drain:
         self._waiting = 0
         # The first claims of a process are slow; a lead that is too long costs nothing.
         self._claim_took_s = _FIRST_CLAIM_S
+        # The last claim brought as much as it asked for.
+        self._filled = False
         self._stopping = False
         self._refused = False
 
@@ -170,7 +172,7 @@ class Drain:
 
     async def _claim(self, capacity: int) -> Claim | None:
         owed = self._punctual.take_owed()
-        leeway = self._leeway.asked()
+        leeway = self._leeway.asked(bounded=self._filled)
         confirmed = False
         try:
             claim = await self._in_thread(
@@ -202,6 +204,9 @@ class Drain:
         took_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
         self._claim_took_s += (took_s - self._claim_took_s) / 4
         self._punctual.learn(claim)
+        # One that brought nothing says nothing of it: others had the slots.
+        if claim.tasks:
+            self._filled = len(claim.tasks) >= capacity
         self._appetite.claimed(filled=len(claim.tasks) >= capacity)
         self._watch.claimed(claim)
         return claim

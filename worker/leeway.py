@@ -53,16 +53,21 @@ class Leeway:
         of.came += 1
         of.late += late
 
-    def asked(self) -> frozenset[str]:
-        """Learn from what came since, and give the accounts to ask leeway for."""
+    def asked(self, *, bounded: bool = True) -> frozenset[str]:
+        """Learn from what came since, and give the accounts to ask leeway for.
+
+        Args:
+            bounded: The last claim brought all that this process took on. Where it brought less,
+                the limit holds the calls up and not the process, and a tenth of it is dear.
+        """
         for of in self._accounts.values():
             if of.came >= _ROUND:
-                self._learn(of)
+                self._learn(of, bounded=bounded)
         return frozenset(name for name, of in self._accounts.items() if of.asked)
 
     @staticmethod
-    def _learn(of: _Account) -> None:
-        of.rounds.append(of.late / of.came)
+    def _learn(of: _Account, *, bounded: bool) -> None:
+        of.rounds.append(of.late / of.came if bounded or of.asked else 0.0)
         of.late = of.came = 0
         if of.asked:
             change = len(of.rounds) == _LAST and max(of.rounds) <= _FEW

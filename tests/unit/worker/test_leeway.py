@@ -35,6 +35,14 @@ def test_stalls_now_and_then_are_no_reason_however_many_calls_they_made_late():
         assert fed(leeway, late=0, came=40, rounds=10) == set()
 
 
+def test_where_the_limit_holds_the_calls_up_and_not_the_process_lateness_is_no_reason():
+    leeway = Leeway()
+    for _ in range(20):
+        for number in range(40):
+            leeway.came("a", late=number < 20)
+        assert leeway.asked(bounded=False) == set()
+
+
 def test_one_late_call_in_ten_is_no_reason():
     assert fed(Leeway(), late=4, came=40, rounds=50) == set()
 

@@ -12,6 +12,7 @@ from ledger.tasks import Retry, Unsent
 from memos_api import Outcome
 from memos_api.simulator.process import worst_window
 from tests.support.worker_fakes import FakeClient, FakeLedger, make_drain, reply
+from worker.leeway import Leeway
 from worker.stop import StopFlag
 
 ONE = "default"
@@ -230,6 +231,28 @@ def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late
     # Without leeway some 25 give their slots up, and the others owe 250 ms together.
     assert unsent(ledger).count("slot_missed") <= 12
     assert sum(ns for _, ns in ledger.postponed) <= 120_000_000
+
+
+@pytest.mark.parametrize(
+    ("rate", "bounded"),
+    # A claim is for 0.2 s, and the first ones for 32 calls: 19 at the one rate, all at the other.
+    [(100, False), (5_000, True)],
+)
+def test_lateness_counts_only_where_the_claim_before_brought_all_that_was_asked_for(
+    rate, bounded, monkeypatch
+):
+    seen = []
+
+    class Noted(Leeway):
+        def asked(self, *, bounded=True):
+            seen.append(bounded)
+            return super().asked(bounded=bounded)
+
+    monkeypatch.setattr("worker.drain.Leeway", Noted)
+
+    run(make_drain(one_account(1_000, rate=rate), {ONE: FakeClient()}), budget_s=0.3)
+
+    assert seen[:2] == [False, bounded]
 
 
 def test_a_process_that_keeps_up_asks_for_no_leeway():

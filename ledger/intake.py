@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from ledger.behind import Behind
 from ledger.clock import wall_us
 from ledger.commits import leave_witness
 from ledger.crash_points import reached
@@ -110,11 +111,12 @@ class Intake:
         numbered = iter(ids)
         # As many as fill a transaction at most, so that none waits for more than it needs.
         at_once = min(_IDS_AT_ONCE, self._chunk_size * CHUNKS_PER_TRANSACTION)
-        while some := list(islice(numbered, at_once)):
-            if not are_plain_ids(some):
-                self._take_good_ones(some)
-                continue
-            self._take(some)
+        with Behind() as behind:
+            while some := list(islice(numbered, at_once)):
+                if not are_plain_ids(some):
+                    self._take_good_ones(some, behind)
+                    continue
+                self._take(some, behind)
 
     def finish(self) -> Receipt:
         """Say that this was all, and commit.
@@ -211,7 +213,7 @@ class Intake:
 
     def _replayed(self) -> Receipt:
         """Compare a whole repeated stream with the request that is recorded already."""
-        self._chain_waiting()
+        self._chain_up(self._waiting)
         row = self._database.read(
             lambda conn: conn.execute(select(request).where(request.c.id == self._id)).one()
         )
@@ -230,7 +232,7 @@ class Intake:
 
     # -- chunks -----------------------------------------------------------------------------------
 
-    def _take_good_ones(self, some: Sequence[str]) -> None:
+    def _take_good_ones(self, some: Sequence[str], behind: Behind) -> None:
         """Take ids up to the first that is none, and say of that one what is wrong."""
         good: list[str] = []
         try:
@@ -238,19 +240,19 @@ class Intake:
                 number = self._requested + len(good) + 1
                 good.append(check_memory_id(item, where=f"Memory id number {number}"))
         finally:
-            self._take(good)
+            self._take(good, behind)
 
-    def _take(self, some: Sequence[str]) -> None:
-        """Fold ids that were checked, and cut full chunks."""
+    def _take(self, some: Sequence[str], behind: Behind) -> None:
+        """Fold ids that were checked, cut full chunks, and have those recorded."""
         self._requested += len(some)
         ids, size = self._open_chunk + self._folder.fresh(some), self._chunk_size
         full = len(ids) - len(ids) % size
         for start in range(0, full, size):
             self._cut(ids[start : start + size])
             if len(self._waiting) >= CHUNKS_PER_TRANSACTION:
-                # Nothing is lost when this raises.
+                # Before that, so that nothing is lost when it raises.
                 self._open_chunk = ids[start + size :]
-                self._flush()
+                self._flush(behind)
         self._open_chunk = ids[full:]
 
     def _cut(self, ids: Sequence[str]) -> None:
@@ -261,10 +263,9 @@ class Intake:
     def _ready(self, fields: ChunkFields, *, n: int) -> None:
         self._waiting.append(_Ready(fields=fields, mac=self._macs.chunk(fields), n=n))
 
-    def _chain_waiting(self) -> None:
-        for each in self._waiting:
+    def _chain_up(self, some: list[_Ready]) -> None:
+        for each in some:
             self._chain = chained(self._chain, each.mac)
-        self._waiting.clear()
 
     def _chunk(self, *, first: int, ids: str) -> ChunkFields:
         made = ChunkFields(
@@ -281,9 +282,20 @@ class Intake:
         self._next_no += 1
         return made
 
-    def _flush(self) -> None:
+    def _flush(self, behind: Behind) -> None:
+        """Have what waits recorded, once what was before it is."""
+        behind.settle()
+        batch, self._waiting = self._waiting, []
+        if self._database.is_sqlite:
+            # Python's lock is what both would wait for, this one with SQLite's writer in its hand.
+            self._record(batch)
+        else:
+            behind.begin(lambda: self._record(batch))
+
+    def _record(self, batch: list[_Ready]) -> None:
+        """Record chunks in one transaction, or compare them with those of a finished request."""
         if self._known_state not in (None, RequestState.RECEIVING):
-            self._chain_waiting()
+            self._chain_up(batch)
             return
 
         def work(conn: Connection) -> bytes:
@@ -291,15 +303,18 @@ class Intake:
                 self._still_receiving(conn)
             else:
                 self._insert_header(conn)
-            return self._insert_chunks(conn, parked=True)
+            return self._insert_chunks(conn, batch, parked=True)
 
         try:
             self._chain = self._database.write_bulk(work, rest=_REST)
         except _ClosedByOtherError:
             self._known_state = RequestState.OPEN
-            self._flush()
+            self._chain_up(batch)
             return
-        self._waiting.clear()
+        except BaseException:
+            # Nothing is lost: they come before those that were made ready meanwhile.
+            self._waiting[:0] = batch
+            raise
         self._written = True
 
     def _close(self, conn: Connection) -> Receipt:
@@ -316,7 +331,9 @@ class Intake:
         waits = not_before is not None and not_before > now
         state = RequestState.SCHEDULED if waits else RequestState.OPEN
         ceiling = self._ceiling(conn, now)
-        chain = self._insert_chunks(conn, parked=streamed or waits or ceiling is not None)
+        chain = self._insert_chunks(
+            conn, self._waiting, parked=streamed or waits or ceiling is not None
+        )
         closing_mac = self._macs.closing(self._id, self._next_no, chain)
         values = {
             "state": state,
@@ -399,13 +416,13 @@ class Intake:
             )
         )
 
-    def _insert_chunks(self, conn: Connection, *, parked: bool) -> bytes:
-        """Record the waiting chunks; those recorded before must be the same, MAC for MAC."""
+    def _insert_chunks(self, conn: Connection, some: Sequence[_Ready], *, parked: bool) -> bytes:
+        """Record chunks; those recorded before must be the same, MAC for MAC."""
         chain = self._chain
-        for each in self._waiting:
+        for each in some:
             chain = chained(chain, each.mac)
-        stored = [each for each in self._waiting if each.fields.no < self._stored]
-        fresh = self._waiting[len(stored) :]
+        stored = [each for each in some if each.fields.no < self._stored]
+        fresh = some[len(stored) :]
         if stored:
             self._compare(conn, stored)
         if fresh:

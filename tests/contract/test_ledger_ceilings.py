@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ledger import Keys, Ledger, upgrade
+from ledger.behind import Behind
 from ledger.ceilings import Ceilings
 from ledger.errors import LedgerError
 from ledger.schema import attempt, event_body, request
@@ -63,12 +64,18 @@ def in_one(world, n, **fields):
     return world.submit([f"m{i}" for i in range(n)], ceilings=FEW_IDS, **fields)
 
 
+def flush(intake):
+    """Record what came in so far, as if it filled a transaction."""
+    with Behind() as behind:
+        intake._flush(behind)
+
+
 def as_a_stream(world, n, **fields):
     """Chunks are committed while the ids come in; what it is held for shows when it closes."""
     intake = world.ledger.begin(make_order(ceilings=FEW_IDS, **fields), chunk_size=1)
     for i in range(n):
         intake.add([f"m{i}"])
-        intake._flush()
+        flush(intake)
     return intake.finish()
 
 
@@ -190,7 +197,7 @@ def test_other_ceilings_make_no_other_order_of_it(world):
     stream = make_order(idempotency_key="s", ceilings=FEW_IDS)
     intake = world.ledger.begin(stream, chunk_size=2)
     intake.add(["a", "b", "c", "d"])
-    intake._flush()
+    flush(intake)
     # The sender went away; whoever comes next under the key brings today's ceilings.
     intake = world.ledger.begin(
         make_order(idempotency_key="s", ceilings=Ceilings(max_ids_per_request=3)), chunk_size=2
@@ -224,7 +231,7 @@ def test_one_that_is_scheduled_and_beyond_a_ceiling_needs_its_time_and_a_release
 def test_a_persons_hold_on_an_incoming_stream_keeps_its_reason(world):
     intake = world.ledger.begin(make_order(ceilings=FEW_IDS), chunk_size=2)
     intake.add([f"m{i}" for i in range(6)])
-    intake._flush()
+    flush(intake)
     world.ledger.hold(intake.request_id, principal="olga", reason="wait-1")
     assert intake.finish().hold_reason == "wait-1"
     assert world.view(intake.request_id).hold_reason == "wait-1"

@@ -4,8 +4,9 @@ import threading
 
 import pytest
 
-from ledger.errors import ConflictError, RequestError
-from ledger.intake import CHUNKS_PER_TRANSACTION
+from ledger.engine import Database
+from ledger.errors import ConflictError, LedgerError, RequestError
+from ledger.intake import CHUNKS_PER_TRANSACTION, Intake
 from ledger.schema import chunk, event, request
 from ledger.states import ChunkState, Kind, Lane, RequestState
 from tests.support.ledger_world import make_order, places_and_ids
@@ -111,6 +112,80 @@ def test_a_key_is_known_after_the_request_has_ended(world):
 def test_the_key_itself_is_nowhere_in_the_database(world):
     world.submit(IDS, idempotency_key="canary-key")
     assert "canary-key" not in repr([world.rows(request), world.rows(event), world.rows(chunk)])
+
+
+# -- a batch at a time ----------------------------------------------------------------------------
+
+
+def test_postgresql_records_a_batch_while_the_next_one_comes_in(world, monkeypatch):
+    """And SQLite does not: its writer would be held while two threads take turns."""
+    came, real = threading.Event(), Intake._record
+    at_the_first: list[bool] = []
+    beside = not world.ledger._database.is_sqlite
+
+    def ids():
+        yield from MANY
+        came.set()
+        yield from (f"x{n}" for n in range(CHUNKS_PER_TRANSACTION))
+
+    def record(self, batch):
+        if not at_the_first:
+            at_the_first.append(came.wait(60 if beside else 0))
+        real(self, batch)
+
+    monkeypatch.setattr(Intake, "_record", record)
+    intake = world.ledger.begin(make_order(), chunk_size=1)
+    intake.add(ids())
+    receipt = intake.finish()
+    assert at_the_first == [beside]
+    assert receipt.unique == len(MANY) + CHUNKS_PER_TRANSACTION
+    assert list(places_and_ids(world, receipt.id).values())[: len(MANY)] == MANY
+    world.check_books()
+
+
+def test_a_batch_that_the_ledger_did_not_confirm_is_recorded_before_those_that_came_later(
+    world, monkeypatch
+):
+    ids = [f"m{n}" for n in range(5 * CHUNKS_PER_TRANSACTION)]
+    real, refusals = Database.write_bulk, iter([LedgerError("not now")])
+
+    def write_bulk(self, work, **given):
+        if (error := next(refusals, None)) is not None:
+            raise error
+        return real(self, work, **given)
+
+    monkeypatch.setattr(Database, "write_bulk", write_bulk)
+    intake = world.ledger.begin(make_order(), chunk_size=1)
+    with pytest.raises(LedgerError, match="not now"):
+        intake.add(ids)
+    receipt = intake.finish()
+    assert receipt.unique >= CHUNKS_PER_TRANSACTION
+    assert places_and_ids(world, receipt.id) == dict(enumerate(ids[: receipt.unique]))
+    world.check_books()
+
+
+def test_nothing_is_being_recorded_any_more_once_a_sender_has_given_up(world, monkeypatch):
+    class GoneError(Exception):
+        pass
+
+    under_way, real = threading.Event(), Intake._record
+
+    def ids():
+        yield from MANY
+        raise GoneError
+
+    def record(self, batch):
+        under_way.set()
+        real(self, batch)
+        under_way.clear()
+
+    monkeypatch.setattr(Intake, "_record", record)
+    intake = world.ledger.begin(make_order(), chunk_size=1)
+    with pytest.raises(GoneError):
+        intake.add(ids())
+    assert not under_way.is_set()
+    intake.abandon()
+    assert world.view(intake.request_id).state is RequestState.CANCELLED
 
 
 # -- a sender that was killed and starts over -----------------------------------------------------

@@ -80,8 +80,8 @@ def book(
     Args:
         next_slot_ns: The account's next free slot.
         now_ns: The ledger's clock.
-        lead_ns: How long it takes from here to a departure (commit and hand-over); an earlier
-            slot would be missed.
+        lead_ns: How long it may take from here to a departure (commit and hand-over); an earlier
+            slot might be missed. With leeway half of it will do, or what is 100 ms less than it.
         interval: Nanoseconds between slots.
         wanted: How many calls could depart; 0 or more.
         leeway: Whether these calls may depart 100 ms late.
@@ -90,6 +90,9 @@ def book(
     Returns:
         Slots no farther than one second away; none when the next free one is.
     """
+    if leeway:
+        # What takes all of the lead is still in time then; and waiting for slots is time lost.
+        lead_ns = max(lead_ns // 2, lead_ns - LEEWAY_NS)
     start = max(next_slot_ns, now_ns + lead_ns)
     apart = interval
     if leeway or start < leeway_until_ns:

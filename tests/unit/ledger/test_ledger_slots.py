@@ -121,6 +121,22 @@ def test_a_call_with_leeway_is_booked_so_near_that_a_full_limit_later_is_not_boo
     assert LEEWAY_AHEAD_NS + 200_000_000 + LEEWAY_NS < SECOND
 
 
+@pytest.mark.parametrize(("lead_ms", "first_ms"), [(8, 4), (200, 100), (500, 400)])
+def test_with_leeway_slots_are_nearer_and_a_claim_that_takes_all_of_its_lead_still_has_them(
+    lead_ms, first_ms
+):
+    booking = book(
+        next_slot_ns=0,
+        now_ns=SECOND,
+        lead_ns=lead_ms * 1_000_000,
+        interval=interval_ns(1_000),
+        wanted=1,
+        leeway=True,
+    )
+    assert booking.slots == (SECOND + first_ms * 1_000_000,)
+    assert lead_ms * 1_000_000 <= first_ms * 1_000_000 + LEEWAY_NS
+
+
 @given(
     rate=RATES,
     ahead=st.integers(0, 3 * SECOND),

@@ -4,7 +4,8 @@
 
 The ledger holds chunks of 100 ids that are due. Workers start as operators start them, with a limit
 of 5,000 calls a second, the highest there is: the limiter is on, but it is not what holds back. The
-server counts what comes; a worker's time to start is left out.
+server counts what comes; a worker's time to start is left out. Two processes at 20 ms differ most
+from run to run: they run three times, and the one in the middle counts.
 """
 
 import argparse
@@ -35,6 +36,9 @@ _LEAST_SERVER: Final = 3.0
 _WARM_CALLS: Final = 500
 # Each process finds out by then how many calls it can take on.
 _WARM_S: Final = 2.0
+# Runs of the rows that the numbers to reach are about and that differ most from run to run.
+_TIMES: Final = 3
+_JUDGED: Final = (20, 2)
 # More than what is called before and between.
 _SPARE_S: Final = 1.0
 
@@ -139,12 +143,16 @@ def _rows(
     rows = []
     for kind in kinds:
         for number in processes:
-            row = measure_worker(ledgers, kind, server, processes=number, seconds=seconds)
-            # Before and after each, for the machine's speed changes from minute to minute.
-            raws.append(raw.measure("httpx", server, in_flight=calls, seconds=2.0))
-            row["of_raw"] = row["per_s"] / statistics.mean(one["per_s"] for one in raws[-2:])
-            say(f"{latency_ms} ms: {row['who']}: {row['per_s']:,.0f}/s")
-            rows.append(row)
+            runs = []
+            for _ in range(_TIMES if (latency_ms, number) == _JUDGED else 1):
+                row = measure_worker(ledgers, kind, server, processes=number, seconds=seconds)
+                # Before and after each, for the machine's speed changes from minute to minute.
+                raws.append(raw.measure("httpx", server, in_flight=calls, seconds=2.0))
+                row["of_raw"] = row["per_s"] / statistics.mean(one["per_s"] for one in raws[-2:])
+                say(f"{latency_ms} ms: {row['who']}: {row['per_s']:,.0f}/s")
+                runs.append(row)
+            runs.sort(key=lambda row: row["of_raw"])
+            rows.append(runs[len(runs) // 2] | {"runs": [row["of_raw"] for row in runs]})
     celery = []
     if latency_ms in CELERY_LATENCIES_MS:
         for pool in naive.POOLS:

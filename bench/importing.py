@@ -3,9 +3,10 @@
     python -m bench.importing [--ids 100000 1000000] [--format plain|parquet] [--ledger sqlite]
 
 Each number of ids is a file of its own, handed in by `expunge import` into a fresh ledger; an
-import of a single id tells what starting takes, which is taken off. The memory is the peak resident
-size as the kernel tells it: flat means that it is the same for all sizes. Bytes are those of the
-ledger on disk less those of an empty one, for ids of 36 characters in chunks of 100.
+import of a single id tells what starting takes, which is taken off; where little more than that is
+left, there is no speed. The memory is the peak resident size as the kernel tells it: flat means
+that it is the same for all sizes. Bytes are those of the ledger on disk less those of an empty one,
+for ids of 36 characters in chunks of 100.
 
 Beside that: a worker's calls a second on SQLite alone, and while another process hands in ids
 without end; at a limit that it can keep to, and at none that it could reach.
@@ -41,6 +42,8 @@ _STARTS: Final = 3
 # A disk that is slow for a second would be all that a short one tells of.
 _TIMES: Final = 3
 _QUICK: Final = 1_000_000
+# A start differs by as much from the next one, so less than this share of it tells nothing.
+_LEAST: Final = 0.2
 # Nothing listens there: no server of this machine is rung.
 _NO_REDIS: Final = "redis://127.0.0.1:1/0"
 # A process's peak begins with that of whoever started it, so a small one does.
@@ -201,8 +204,11 @@ def run(
         for count in sizes:
             times = _TIMES if count <= _QUICK else 1
             row = _median([measure(ledgers, kind, count, form) for _ in range(times)])
-            row |= {"start_s": start_s, "per_s": count / (row["seconds"] - start_s)}
-            say(f"import, {kind}: {count:,} ids at {row['per_s']:,.0f}/s")
+            row |= {"start_s": start_s}
+            took_s = row["seconds"] - start_s
+            if took_s > _LEAST * start_s:
+                row |= {"per_s": count / took_s}
+            say(f"import, {kind}: {count:,} ids in {row['seconds']:.2f} s, {start_s:.2f} to start")
             rows.append(row)
     columns = {
         "ledger": "ledger",

@@ -141,7 +141,8 @@ def _svg(parts: Sequence[str]) -> str:
 def _by_ledger(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, Points]:
     kinds = dict.fromkeys(row["ledger"] for row in rows)
     return {
-        kind: [(row["ids"], row[key]) for row in rows if row["ledger"] == kind] for kind in kinds
+        kind: [(row["ids"], row[key]) for row in rows if row["ledger"] == kind and key in row]
+        for kind in kinds
     }
 
 

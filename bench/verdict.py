@@ -77,7 +77,8 @@ def _calls() -> list[Line]:
         for row in rows:
             if row["ledger"] == kind and row["processes"] == processes:
                 note = "" if block is None or block["counts"] else "; server too slow"
-                return row, f"{row['seconds']:.1f} s{note}"
+                runs = f"{len(row['runs'])} x " if len(row["runs"]) > 1 else ""
+                return row, f"{runs}{row['seconds']:.1f} s{note}"
         return None, ""
 
     made = []
@@ -148,7 +149,7 @@ def _importing() -> list[Line]:
         largest = max(
             (row for row in rows if row["ledger"] == kind), key=lambda row: row["ids"], default=None
         )
-        rate = None if largest is None else largest["per_s"]
+        rate = None if largest is None else largest.get("per_s")
         how = "" if largest is None else f"{largest['ids']:,} ids"
         what = f"import on an idle ledger, {kind}"
         made.append(Line(what=what, must=must, aim=1e6, found=rate, how=how, unit=" ids/s"))

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
+from functools import partial
 from typing import Final, TypeVar
 
 import structlog
@@ -332,9 +333,15 @@ class Drain:
         reason = self._reason_to_stay(task, claim) or (_MISSED if missed else None)
         if reason is not None:
             raise KeptBackError(reason)
-        self._punctual.departed(
-            task.account, claimed_ns=claim.mono_ns, slot_ns=slot_ns, free_ns=allowed.free_ns
+        departed = partial(
+            self._punctual.departed,
+            task.account,
+            claimed_ns=claim.mono_ns,
+            slot_ns=slot_ns,
+            free_ns=allowed.free_ns,
         )
+        # At the loop's next turn: the call is written by then, whatever held that up from here on.
+        asyncio.get_running_loop().call_soon(departed)
 
     def _reason_to_stay(self, task: Task, claim: Claim) -> str | None:
         """Say why a call must not depart now, or None when it may."""

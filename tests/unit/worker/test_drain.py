@@ -158,6 +158,25 @@ def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():
     assert len(ledger.done) == 60
 
 
+def test_what_holds_a_call_up_between_the_look_at_the_clock_and_its_first_byte_is_owed_too():
+    class Blocking(FakeClient):
+        async def send(self, call, *, leaves):
+            async def leave():
+                await leaves()
+                if len(self.departures) == 10:
+                    time.sleep(0.03)  # noqa: ASYNC251 - as above
+
+            return await super().send(call, leaves=leave)
+
+    ledger, client = one_account(60, rate=100), Blocking()
+
+    run(make_drain(ledger, {ONE: client}))
+
+    owed_ms = sum(ns for _, ns in ledger.postponed) / 1e6
+    assert owed_ms >= 30 - 3
+    assert len(ledger.done) == 60
+
+
 def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_loop_stalls():
     rate = 100
 

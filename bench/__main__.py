@@ -2,7 +2,7 @@
 
     python -m bench [--only calls departures urgent importing claims demo]
 
-The short profile takes less than ten minutes on two idle cores. `BENCH=full` measures longer and up
+The short profile takes about ten minutes on two idle cores. `BENCH=full` measures longer and up
 to ten million ids. Figures go to standard output, progress to standard error. The exit code is 0
 when all were measured, whatever they say: a busy machine is no broken build.
 """

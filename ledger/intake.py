@@ -3,6 +3,9 @@
 While ids come in, the request is `receiving` and its chunks are parked, so nothing of it is sent
 before the sender has said that this is all. With an idempotency key, a sender that starts over is
 compared chunk by chunk with what was recorded, and goes on where that ends.
+
+On PostgreSQL a batch is recorded by a thread beside the one that takes ids in. That one looks at
+nothing the other writes before it has ended, and `add` returns when all have.
 """
 
 from collections.abc import Iterable, Sequence

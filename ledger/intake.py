@@ -217,6 +217,8 @@ class Intake:
     def _replayed(self) -> Receipt:
         """Compare a whole repeated stream with the request that is recorded already."""
         self._chain_up(self._waiting)
+        # Not twice, should the sender try again.
+        self._waiting.clear()
         row = self._database.read(
             lambda conn: conn.execute(select(request).where(request.c.id == self._id)).one()
         )

@@ -188,6 +188,23 @@ def test_nothing_is_being_recorded_any_more_once_a_sender_has_given_up(world, mo
     assert world.view(intake.request_id).state is RequestState.CANCELLED
 
 
+def test_the_end_of_a_repeated_stream_can_be_tried_again(world, monkeypatch):
+    first = world.submit(MANY, idempotency_key="k", chunk_size=1)
+    again = stream(world, MANY)
+    real, refusals = Database.read, iter([LedgerError("not now")])
+
+    def read(self, work):
+        if (error := next(refusals, None)) is not None:
+            raise error
+        return real(self, work)
+
+    monkeypatch.setattr(Database, "read", read)
+    with pytest.raises(LedgerError, match="not now"):
+        again.finish()
+    receipt = again.finish()
+    assert (receipt.id, receipt.duplicate) == (first.id, True)
+
+
 # -- a sender that was killed and starts over -----------------------------------------------------
 
 

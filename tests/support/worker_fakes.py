@@ -1,10 +1,9 @@
-"""A ledger in memory and a client without a network, for drains on a real loop."""
+"""A ledger in memory and a client without a network, for drains on a clock that tests let pass."""
 
 import asyncio
 import time
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ledger import ReadbackPolicy
@@ -13,6 +12,7 @@ from ledger.slots import book, interval_ns, most_at_once
 from ledger.states import Kind
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import CLOUD, Answer, Call, KeptBackError, Listing, Outcome, Reply, Sight
+from tests.support.virtual_time import VirtualThread
 from worker.drain import Drain
 from worker.stop import StopFlag
 from worker.watching import Watch
@@ -257,11 +257,11 @@ def make_drain(
     stop: StopFlag | None = None,
     lease_s: float = 10.0,
 ) -> Drain:
-    """Make a drain of these parts."""
+    """Make a drain of these parts, for a loop of `VirtualTime`."""
     return Drain(
         ledger=ledger,  # type: ignore[arg-type]  # has what a drain asks of it
-        database=ThreadPoolExecutor(1),
-        lookout=ThreadPoolExecutor(1),
+        database=VirtualThread(),
+        lookout=VirtualThread(),
         clients=clients,  # type: ignore[arg-type]  # as above
         worker="test",
         in_flight=in_flight,

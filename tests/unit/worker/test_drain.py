@@ -1,4 +1,4 @@
-"""Claim, call, judge, record: a drain on a real loop, with a ledger in memory."""
+"""Claim, call, judge, record: a drain on a virtual clock, with a ledger in memory."""
 
 import asyncio
 import os
@@ -11,6 +11,7 @@ from ledger.errors import SchemaError
 from ledger.tasks import Retry, Unsent
 from memos_api import Outcome
 from memos_api.simulator.process import worst_window
+from tests.support.virtual_time import VirtualTime
 from tests.support.worker_fakes import FakeClient, FakeLedger, make_drain, reply
 from worker.leeway import Leeway
 from worker.stop import StopFlag
@@ -22,15 +23,21 @@ def one_account(work, *, rate=1_000):
     return FakeLedger({ONE: work}, rates={ONE: rate})
 
 
-def run(drain, *, budget_s=5.0):
-    return asyncio.run(drain.run(budget_s=budget_s))
+@pytest.fixture(autouse=True)
+def clock(monkeypatch):
+    return VirtualTime.install(monkeypatch)
+
+
+@pytest.fixture
+def run(clock):
+    return lambda drain, *, budget_s=5.0: clock.run(drain.run(budget_s=budget_s))
 
 
 def unsent(ledger):
     return [s.reason for s in ledger.recorded if isinstance(s.move, Unsent)]
 
 
-def test_everything_due_is_called_once_and_recorded_and_then_it_ends():
+def test_everything_due_is_called_once_and_recorded_and_then_it_ends(run):
     ledger, client = one_account(150), FakeClient()
 
     left = run(make_drain(ledger, {ONE: client}))
@@ -42,25 +49,27 @@ def test_everything_due_is_called_once_and_recorded_and_then_it_ends():
     assert max(ledger.batches) <= 100
 
 
-def test_calls_depart_at_their_slots():
-    ledger, client = one_account(40, rate=200), FakeClient()
+def test_calls_depart_at_their_slots(run):
+    ledger, client = one_account(400, rate=200), FakeClient()
 
     run(make_drain(ledger, {ONE: client}))
 
     moments = [moment for moment, _ in client.departures]
-    assert moments[-1] - moments[0] >= 39 / 200 - 0.02  # the first may be late by that much
-    assert {name for _, name in client.departures} == {f"{ONE}/{number}" for number in range(40)}
+    gaps = [late - early for early, late in pairwise(moments)]
+    assert min(gaps) >= 1 / 200
+    assert max(gaps[40:]) < 1.01 / 200  # the first claims are led by more than they need
+    assert {name for _, name in client.departures} == {f"{ONE}/{number}" for number in range(400)}
 
 
-def test_nothing_to_do_ends_it_at_once():
+def test_nothing_to_do_ends_it_at_once(run):
     started = time.monotonic()
 
     assert run(make_drain(one_account(0), {ONE: FakeClient()})) is False
 
-    assert time.monotonic() - started < 2
+    assert time.monotonic() == started
 
 
-def test_work_that_is_due_soon_is_waited_for():
+def test_work_that_is_due_soon_is_waited_for(run):
     tried = set()
 
     def answer(name):
@@ -75,31 +84,32 @@ def test_work_that_is_due_soon_is_waited_for():
     assert len(ledger.done) == 5  # after up to a second each
 
 
-def test_work_that_is_due_much_later_is_left_to_the_steward():
+def test_work_that_is_due_much_later_is_left_to_the_steward(run):
     ledger = one_account(3)
     client = FakeClient(lambda _: reply(Outcome.BACK_OFF, retry_after_s=60.0))
     started = time.monotonic()
 
     run(make_drain(ledger, {ONE: client}), budget_s=30)
 
-    assert time.monotonic() - started < 10  # of the 30 it has, and the 60 it would take
+    assert time.monotonic() - started < 1  # of the 30 it has, and the 60 it would take
     assert ledger.done == set()
     assert ledger.leased == set()
 
 
-def test_the_budget_ends_it_with_work_left_and_nothing_under_way():
+def test_the_budget_ends_it_with_work_left_and_nothing_under_way(run):
     ledger, client = one_account(10_000, rate=100), FakeClient(latency_s=0.1)
     started = time.monotonic()
 
     left = run(make_drain(ledger, {ONE: client}), budget_s=0.5)
 
     assert left is True
-    assert time.monotonic() - started < 5  # of the 100 that all would take
+    # What was claimed by then, a call and its record.
+    assert 0.5 < time.monotonic() - started < 0.5 + 0.33 + 0.1 + 0.1
     assert ledger.leased == set()
-    assert len(ledger.done) == len(client.departures) > 20
+    assert len(ledger.done) == len(client.departures) >= 50
 
 
-def test_a_slot_that_was_missed_by_far_is_not_used():
+def test_a_slot_that_was_missed_by_far_is_not_used(run):
     ledger, client = one_account(5), FakeClient()
     ledger.late_ns = 1_000_000_000  # more than the longest lead and what may be made up for
 
@@ -110,7 +120,7 @@ def test_a_slot_that_was_missed_by_far_is_not_used():
     assert ledger.leased == set()
 
 
-def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met():
+def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met(run):
     class Slow(FakeLedger):
         def claim(self, **rest):
             found = super().claim(**rest)
@@ -124,25 +134,24 @@ def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met():
     assert len(ledger.done) == 5
 
 
-def test_a_drain_whose_claims_take_long_comes_early_enough_for_its_slots_to_follow_on():
+def test_a_drain_whose_claims_take_long_comes_early_enough_for_its_slots_to_follow_on(run):
     class Slow(FakeLedger):
         def claim(self, **rest):
             found = super().claim(**rest)
             time.sleep(0.1)  # the commit
             return found
 
-    def third_longest_gap():
-        ledger, client = Slow({ONE: 400}, rates={ONE: 200}), FakeClient()
-        run(make_drain(ledger, {ONE: client}), budget_s=2)
-        moments = [moment for moment, _ in client.departures]
-        return sorted(late - early for early, late in pairwise(moments[80:240]))[-3]
+    ledger, client = Slow({ONE: 400}, rates={ONE: 200}), FakeClient()
+
+    run(make_drain(ledger, {ONE: client}), budget_s=2)
 
     # A claim is for 0.2 s, and led by as much: with the next one 0.12 s before the last slot there
-    # were gaps, each time. A machine that stands still makes some too, and that not three times.
-    assert any(third_longest_gap() < 0.05 for _ in range(3))
+    # were gaps, each time.
+    moments = [moment for moment, _ in client.departures]
+    assert max(late - early for early, late in pairwise(moments[80:240])) < 1.01 / 200
 
 
-def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():
+def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late(run):
     class Blocking(FakeClient):
         async def send(self, call, *, leaves):
             if len(self.departures) == 10:
@@ -154,11 +163,13 @@ def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late():
     run(make_drain(ledger, {ONE: client}))
 
     owed_ms = sum(ns for _, ns in ledger.postponed) / 1e6
-    assert owed_ms >= 12 - 3  # more on a machine that is busy besides
+    assert owed_ms == pytest.approx(
+        17 - 5 - 3, abs=1
+    )  # it comes 5 ms early, and 3 are within the slack
     assert len(ledger.done) == 60
 
 
-def test_what_holds_a_call_up_between_the_look_at_the_clock_and_its_first_byte_is_owed_too():
+def test_what_holds_a_call_up_between_the_look_at_the_clock_and_its_first_byte_is_owed_too(run):
     class Blocking(FakeClient):
         async def send(self, call, *, leaves):
             async def leave():
@@ -173,11 +184,11 @@ def test_what_holds_a_call_up_between_the_look_at_the_clock_and_its_first_byte_i
     run(make_drain(ledger, {ONE: client}))
 
     owed_ms = sum(ns for _, ns in ledger.postponed) / 1e6
-    assert owed_ms >= 30 - 3
+    assert owed_ms == pytest.approx(30 - 3, abs=1)
     assert len(ledger.done) == 60
 
 
-def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_loop_stalls():
+def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_loop_stalls(run):
     rate = 100
 
     class Stalling(FakeClient):
@@ -193,7 +204,7 @@ def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_l
     moments = [moment for moment, _ in client.departures]
     assert worst_window(moments, 1.0) <= rate
     assert len(ledger.done) == 260
-    assert moments[-1] - moments[0] <= 260 / rate * 4  # and it went on, also on a busy machine
+    assert moments[-1] - moments[0] <= 260 / rate * 1.1  # and it went on
 
 
 class Slow(FakeClient):
@@ -204,7 +215,7 @@ class Slow(FakeClient):
         return await super().send(call, leaves=leaves)
 
 
-def test_a_process_slower_than_its_slots_takes_leeway_and_keeps_it():
+def test_a_process_slower_than_its_slots_takes_leeway_and_keeps_it(run):
     stop, write_end = StopFlag.make()
 
     class Ended(FakeLedger):
@@ -225,7 +236,7 @@ def test_a_process_slower_than_its_slots_takes_leeway_and_keeps_it():
     assert set(ledger.leeways) == {frozenset(), frozenset({ONE})}
 
 
-def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late():
+def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late(run):
     rate = 100
 
     class Stalling(FakeClient):
@@ -234,26 +245,24 @@ def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late
                 time.sleep(0.07)  # noqa: ASYNC251 - as above
             return await super().send(call, leaves=leaves)
 
-    def little_is_lost():
-        client = Stalling()
+    client = Stalling()
 
-        class Ledger(FakeLedger):
-            def claim(self, **rest):
-                # Not the last ones: what follows them keeps the wider interval all the same.
-                leeway = frozenset({ONE} if len(client.departures) < 150 else ())
-                return super().claim(**rest | {"leeway": leeway})
+    class Ledger(FakeLedger):
+        def claim(self, **rest):
+            # Not the last ones: what follows them keeps the wider interval all the same.
+            leeway = frozenset({ONE} if len(client.departures) < 150 else ())
+            return super().claim(**rest | {"leeway": leeway})
 
-        ledger = Ledger({ONE: 300}, rates={ONE: rate})
-        run(make_drain(ledger, {ONE: client}), budget_s=12)
-        moments = [moment for moment, _ in client.departures]
-        assert worst_window(moments, 1.0) <= rate
-        assert len(ledger.done) == 300
-        owed_ns = sum(ns for _, ns in ledger.postponed)
-        return unsent(ledger).count("slot_missed") <= 12 and owed_ns <= 120_000_000
+    ledger = Ledger({ONE: 300}, rates={ONE: rate})
 
-    # Without leeway some 25 give their slots up, and the others owe 250 ms together. A machine that
-    # stands still makes some do so, too, and that not three times.
-    assert any(little_is_lost() for _ in range(3))
+    run(make_drain(ledger, {ONE: client}), budget_s=12)
+
+    moments = [moment for moment, _ in client.departures]
+    assert worst_window(moments, 1.0) <= rate
+    assert len(ledger.done) == 300
+    # Without leeway some 25 give their slots up, and the others owe 250 ms together.
+    assert unsent(ledger) == []
+    assert sum(ns for _, ns in ledger.postponed) < 50_000_000
 
 
 @pytest.mark.parametrize(
@@ -262,7 +271,10 @@ def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late
     [(100, False), (5_000, True)],
 )
 def test_lateness_counts_only_where_the_claim_before_brought_all_that_was_asked_for(
-    rate, bounded, monkeypatch
+    run,
+    rate,
+    bounded,
+    monkeypatch,
 ):
     seen = []
 
@@ -278,7 +290,7 @@ def test_lateness_counts_only_where_the_claim_before_brought_all_that_was_asked_
     assert seen[:2] == [False, bounded]
 
 
-def test_a_process_that_keeps_up_asks_for_no_leeway():
+def test_a_process_that_keeps_up_asks_for_no_leeway(run):
     ledger = one_account(200, rate=200)
 
     run(make_drain(ledger, {ONE: FakeClient()}))
@@ -286,7 +298,7 @@ def test_a_process_that_keeps_up_asks_for_no_leeway():
     assert set(ledger.leeways) == {frozenset()}
 
 
-def test_claims_keep_to_what_may_be_in_flight():
+def test_claims_keep_to_what_may_be_in_flight(run):
     class Claiming(FakeLedger):
         def claim(self, *, capacity, **rest):
             assert capacity + client.under_way <= 7
@@ -301,7 +313,7 @@ def test_claims_keep_to_what_may_be_in_flight():
     assert len(ledger.done) == 80
 
 
-def test_a_pause_keeps_back_what_was_claimed_before_it():
+def test_a_pause_keeps_back_what_was_claimed_before_it(run):
     refused: list[float] = []
 
     def answer(name):
@@ -315,16 +327,13 @@ def test_a_pause_keeps_back_what_was_claimed_before_it():
     run(make_drain(ledger, {ONE: client}))
 
     (paused_at,) = refused
-    # The drain has the answer a turn of its loop later: a few ms.
-    resting = [m for m, _ in client.departures if paused_at + 0.005 < m < paused_at + 0.38]
+    resting = [m for m, _ in client.departures if paused_at < m < paused_at + 0.4]
     assert resting == []
-    # On a busy machine one may also have missed its slot.
-    assert "halted" in unsent(ledger)
-    assert set(unsent(ledger)) <= {"halted", "slot_missed"}
+    assert set(unsent(ledger)) == {"halted"}
     assert len(ledger.done) == 30
 
 
-def test_a_paused_account_does_not_hold_up_another_one():
+def test_a_paused_account_does_not_hold_up_another_one(run):
     ledger = FakeLedger({"a": 40, "b": 40}, rates={"a": 200, "b": 200})
     clients = {
         "a": FakeClient(lambda _: reply(Outcome.BACK_OFF, retry_after_s=30.0)),
@@ -337,7 +346,7 @@ def test_a_paused_account_does_not_hold_up_another_one():
     assert not any(name.startswith("a/") for name in ledger.done)
 
 
-def test_a_slow_account_does_not_hold_up_a_fast_one():
+def test_a_slow_account_does_not_hold_up_a_fast_one(run):
     ledger = FakeLedger({"fast": 200, "slow": 5}, rates={"fast": 100, "slow": 2})
     clients = {"fast": FakeClient(), "slow": FakeClient()}
 
@@ -349,7 +358,7 @@ def test_a_slow_account_does_not_hold_up_a_fast_one():
     assert len(ledger.done) == 205
 
 
-def test_an_exception_in_one_call_stops_no_other():
+def test_an_exception_in_one_call_stops_no_other(run):
     def answer(name):
         if name == f"{ONE}/3":
             raise RuntimeError
@@ -363,7 +372,7 @@ def test_an_exception_in_one_call_stops_no_other():
     assert ledger.leased == {f"{ONE}/3"}  # its lease lapses
 
 
-def test_a_ledger_that_does_not_answer_for_a_while_costs_time_and_no_outcome():
+def test_a_ledger_that_does_not_answer_for_a_while_costs_time_and_no_outcome(run):
     ledger = one_account(30)
     ledger.claim_faults = 2
     ledger.record_faults = 2
@@ -373,7 +382,7 @@ def test_a_ledger_that_does_not_answer_for_a_while_costs_time_and_no_outcome():
     assert len(ledger.done) == 30
 
 
-def test_a_ledger_of_another_release_is_claimed_from_no_more_and_outcomes_are_still_recorded():
+def test_a_ledger_of_another_release_is_claimed_from_no_more_and_outcomes_are_still_recorded(run):
     class Migrated(FakeLedger):
         claims = 0
 
@@ -390,13 +399,13 @@ def test_a_ledger_of_another_release_is_claimed_from_no_more_and_outcomes_are_st
     left = run(make_drain(ledger, {ONE: client}), budget_s=20)
 
     assert left is False  # nobody rings for it
-    assert time.monotonic() - started < 10  # of the 20 it has
+    assert time.monotonic() - started < 1  # of the 20 it has
     assert ledger.claims == 3
     assert ledger.leased == set()
     assert len(ledger.done) == len(client.departures) > 0
 
 
-def test_outcomes_that_cannot_be_recorded_are_given_up_with_their_leases():
+def test_outcomes_that_cannot_be_recorded_are_given_up_with_their_leases(run):
     ledger = one_account(3)
     ledger.record_faults = 1_000
     started = time.monotonic()
@@ -404,10 +413,10 @@ def test_outcomes_that_cannot_be_recorded_are_given_up_with_their_leases():
     run(make_drain(ledger, {ONE: FakeClient()}, lease_s=0.5), budget_s=1)
 
     assert len(ledger.leased) == 3  # others take it once the leases are over
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 2
 
 
-def test_an_error_of_the_recording_itself_ends_the_drain():
+def test_an_error_of_the_recording_itself_ends_the_drain(run):
     class Broken(FakeLedger):
         def record(self, settlements):
             raise AssertionError
@@ -418,7 +427,7 @@ def test_an_error_of_the_recording_itself_ends_the_drain():
         run(make_drain(ledger, {ONE: FakeClient()}))
 
 
-def test_the_stop_flag_ends_it_and_gives_back_what_has_not_departed():
+def test_the_stop_flag_ends_it_and_gives_back_what_has_not_departed(clock):
     stop, write_end = StopFlag.make()
     ledger, client = one_account(10_000, rate=50), FakeClient(latency_s=0.2)
     drain = make_drain(ledger, {ONE: client}, stop=stop)
@@ -431,17 +440,17 @@ def test_the_stop_flag_ends_it_and_gives_back_what_has_not_departed():
         await running
         return time.monotonic() - started
 
-    took_s = asyncio.run(stopped())
+    took_s = clock.run(stopped())
     assert stop.fd is not None
     os.close(stop.fd)
 
-    assert took_s < 5  # of the 200 that all would take
+    assert took_s < 0.1 + 0.2 + 0.1  # it sees the flag, its calls end and are recorded
     assert ledger.leased == set()
     assert "stopping" in unsent(ledger)
     assert len(ledger.done) == len(client.departures)  # what was under way ended well
 
 
-def test_a_project_without_a_key_is_stopped_and_its_work_waits():
+def test_a_project_without_a_key_is_stopped_and_its_work_waits(run):
     ledger = one_account(3)
 
     run(make_drain(ledger, {}), budget_s=0.4)
@@ -450,22 +459,22 @@ def test_a_project_without_a_key_is_stopped_and_its_work_waits():
     assert all(settled.move == Retry(delay_s=0.0, burn=False) for settled in ledger.recorded)
 
 
-def test_what_is_owed_stays_owed_until_the_ledger_has_confirmed_it():
+def test_what_is_owed_stays_owed_until_the_ledger_has_confirmed_it(clock):
     ledger = FakeLedger({"a": 1, "b": 1}, rates={"a": 10, "b": 10})
     ledger.claim_faults = 1
     drain = make_drain(ledger, {})
     drain._punctual.owe("a", 5)
     drain._punctual.owe("b", 7)
 
-    assert asyncio.run(drain._claim(1)) is None
+    assert clock.run(drain._claim(1)) is None
     assert ledger.postponed == []
-    asyncio.run(drain._claim(1))
-    asyncio.run(drain._claim(1))
+    clock.run(drain._claim(1))
+    clock.run(drain._claim(1))
 
     assert sorted(ledger.postponed) == [("a", 5), ("b", 7)]
 
 
-def test_what_the_last_calls_owe_is_paid_when_the_drain_ends():
+def test_what_the_last_calls_owe_is_paid_when_the_drain_ends(run):
     class Late(FakeClient):
         async def send(self, call, *, leaves):
             time.sleep(0.017)  # noqa: ASYNC251 - holds up the loop, as a busy machine does
@@ -475,10 +484,10 @@ def test_what_the_last_calls_owe_is_paid_when_the_drain_ends():
 
     run(make_drain(ledger, {ONE: Late()}))
 
-    assert sum(ns for _, ns in ledger.postponed) >= 8_000_000
+    assert sum(ns for _, ns in ledger.postponed) == pytest.approx(9e6, abs=1e6)
 
 
-def test_what_the_ledger_does_not_take_at_the_end_ends_nothing_else():
+def test_what_the_ledger_does_not_take_at_the_end_ends_nothing_else(run):
     ledger = one_account(1)
     ledger.postpone_faults = 1
     drain = make_drain(ledger, {ONE: FakeClient()})
@@ -491,11 +500,9 @@ def test_what_the_ledger_does_not_take_at_the_end_ends_nothing_else():
 
 
 def test_a_call_that_waits_for_its_slot_while_the_process_is_stopped_does_not_depart_afterwards(
+    run,
     monkeypatch,
 ):
-    # Early enough that it waits then, however busy the machine.
-    monkeypatch.setattr("worker.drain._EARLY_NS", 100_000_000)
-
     class Stopped(FakeClient):
         async def send(self, call, *, leaves):
             async def late():
@@ -513,7 +520,7 @@ def test_a_call_that_waits_for_its_slot_while_the_process_is_stopped_does_not_de
     assert len(unsent(ledger)) == len(ledger.recorded)  # none of them is an attempt
 
 
-def test_a_stop_keeps_back_what_waits_for_its_slot_with_its_connection_in_hand():
+def test_a_stop_keeps_back_what_waits_for_its_slot_with_its_connection_in_hand(run):
     stop, write_end = StopFlag.make()
 
     class Waits(FakeClient):
@@ -531,13 +538,10 @@ def test_a_stop_keeps_back_what_waits_for_its_slot_with_its_connection_in_hand()
     os.close(stop.fd)
 
     assert client.departures == []
-    *before, last = unsent(ledger)
-    assert last == "stopping"
-    # Where the machine stood still it had missed slots before, and nothing else.
-    assert set(before) <= {"slot_missed"}
+    assert unsent(ledger) == ["stopping"]
 
 
-def test_a_connection_that_takes_more_than_a_second_is_an_outage_and_no_attempt():
+def test_a_connection_that_takes_more_than_a_second_is_an_outage_and_no_attempt(run):
     """Its slot is another second's by then; the breaker paces the next ones, and tells of it."""
 
     class Slow(FakeClient):

@@ -77,8 +77,8 @@ class _Child:
         threading.Thread(target=self._end_with_parent, args=(os.getppid(),), daemon=True).start()
 
     def close(self, **_: object) -> None:
-        """Give the connections back."""
-        with self._lock:
+        """See to the end of what is under way, and give the connections back."""
+        with self._lock, self._busy.hold():
             if self._process is not None:
                 self._process.close()
                 self._process = None

@@ -2,6 +2,9 @@
 
 One asyncio loop makes the calls; one thread talks to the ledger. The ledger decides what is due
 and when it may depart, so any number of drains may run at once, on any number of hosts.
+
+When a drain's time is over its calls go on, and the next one of this process claims meanwhile:
+waiting for the last answer first would leave the account's slots unused, as often as it ends.
 """
 
 import asyncio
@@ -62,7 +65,10 @@ _log = structlog.get_logger()
 
 
 class Drain:
-    """One run. Make a new one each time; the ledger, the clients and the thread are handed in.
+    """A process's drain, which runs again and again, one run at a time.
+
+    What it learns holds for its next run: how much it can take on, how long claims take, and what
+    was stopped. All runs are on one loop, which goes on in between.
 
     Args:
         ledger: Opened after the fork; or whoever talks to it for us.
@@ -108,6 +114,9 @@ class Drain:
         self._appetite = Appetite(in_flight)
         self._leeway = Leeway()
         self._outbox = Outbox(self._record)
+        self._writing: asyncio.Task[None] | None = None
+        self._attending: asyncio.Task[None] | None = None
+        self._claiming = False
         self._senders: set[asyncio.Task[None]] = set()
         self._calls: set[asyncio.Task[None]] = set()
         self._watch = watch
@@ -122,14 +131,16 @@ class Drain:
         self._refused = False
 
     async def run(self, *, budget_s: float) -> bool:
-        """Drain for at most `budget_s` seconds, calls in flight included in the end.
+        """Claim for at most `budget_s` seconds, and see to what was claimed.
 
         Returns:
-            True when work is left that is due or soon will be.
+            True when the seconds are over; what was claimed goes on then, and is the next run's
+            too, or `settle`'s. Else nothing is under way.
         """
-        writing = asyncio.create_task(self._outbox.run())
-        watching = [asyncio.create_task(self._watch_stop()), asyncio.create_task(self._look_out())]
         end = time.monotonic() + budget_s
+        self._refused = False
+        self._claiming = True
+        writing = self._begin()
         left = False
         try:
             while not (self._stopping or self._refused or writing.done()):
@@ -144,15 +155,35 @@ class Drain:
                         break
                 await self._nap(claim)
         finally:
-            for some in (self._senders, self._calls):
-                if some:
-                    await asyncio.wait(some)
-            self._outbox.close()
-            for one in watching:
-                one.cancel()
-            await writing
-            await self._pay()
+            self._claiming = False
+            if not left:
+                await self.settle()
         return left
+
+    async def settle(self) -> None:
+        """Wait until nothing is under way: all calls are answered and recorded, and all is paid."""
+        for some in (self._senders, self._calls):
+            if some:
+                await asyncio.wait(some)
+        if self._attending is not None:
+            await self._attending
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            self._outbox.close()
+            await writing
+
+    def _begin(self) -> asyncio.Task[None]:
+        """Have outcomes recorded and stops looked for, if the last run's tasks are over."""
+        if self._writing is None:
+            self._outbox = Outbox(self._record)
+            self._writing = asyncio.create_task(self._outbox.run())
+        if self._attending is None or self._attending.done():
+            self._attending = asyncio.create_task(self._attend())
+        return self._writing
+
+    @property
+    def _under_way(self) -> bool:
+        return bool(self._claiming or self._senders or self._calls)
 
     @property
     def _idle(self) -> bool:
@@ -393,10 +424,15 @@ class Drain:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._database, work)
 
-    async def _watch_stop(self) -> None:
-        while not self._stop.is_set():  # noqa: ASYNC110 - a pipe, which has no event
-            await asyncio.sleep(0.1)
-        self._stopping = True
+    async def _attend(self) -> None:
+        """Look for stops as long as anything is under way, and pay what it owes at the end."""
+        while self._under_way:
+            looking = asyncio.create_task(self._look_out())
+            while self._under_way:
+                self._stopping = self._stop.is_set()
+                await asyncio.sleep(LOOK_S)
+            looking.cancel()
+            await self._pay()
 
     async def _look_out(self) -> None:
         """Ask the ledger what was stopped, as long as a claimed call may still depart."""

@@ -5,16 +5,16 @@ import math
 import os
 import secrets
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ledger import Keys, Ledger, ReadbackPolicy
 from ledger.crash_points import arm
 from ledger.settings import Settings
 from ledger.tracing import configure_traces, stop_traces
-from memos_api import MemosClient
 from worker.clerk import Books, Clerk
 from worker.clients import open_clients
 from worker.drain import Drain
@@ -22,8 +22,12 @@ from worker.garbage import collect_seldom
 from worker.stop import StopFlag
 from worker.watching import Watch
 
+if TYPE_CHECKING:
+    from memos_api import MemosClient
+
 __all__ = ["Process", "has_clerk", "in_flight", "open_ledger", "processes"]
 
+T = TypeVar("T")
 _LEAST_IN_FLIGHT: Final = 64
 _MOST_IN_FLIGHT: Final = 1_024
 # From so many calls a second on, the ledger's work would hold up the calls, which share an
@@ -82,7 +86,7 @@ class Process:
     """
 
     def __init__(self, settings: Settings, *, role: str, stop: StopFlag) -> None:
-        """Open the ledger and the loop; the clients open with the first drain."""
+        """Open the ledger and start the loop; the clients open with the first drain."""
         sys.setswitchinterval(_SWITCH_S)
         self.name = f"{role}-{os.getpid()}-{secrets.token_hex(4)}"
         self._role = role
@@ -97,45 +101,61 @@ class Process:
         self._database = ThreadPoolExecutor(self._threads, thread_name_prefix="ledger")
         self._books: Books | None = None
         self._lookout = ThreadPoolExecutor(1, thread_name_prefix="lookout")
-        self._runner = asyncio.Runner()
         self._clients: Mapping[str, MemosClient] | None = None
+        self._drain: Drain | None = None
+        self._loop, self._over = _loop_in_a_thread()
 
     def drain(
         self, *, budget_s: float, beside: Callable[[], Awaitable[None]] | None = None
     ) -> bool:
-        """Run one drain of at most `budget_s` seconds; says whether work is left.
+        """Run one drain of at most `budget_s` seconds, and wait for it in this thread.
 
         Args:
-            budget_s: Seconds, to which the calls under way at the end are added.
+            budget_s: Seconds. Calls that are under way then go on, whether another drain comes or
+                not.
             beside: Runs on the same loop meanwhile, and is cancelled at the end; must not block.
+
+        Returns:
+            True when the seconds are over, so there may be more to do.
         """
-        return self._runner.run(self._drain(budget_s, beside))
+        return self._wait_for(self._drain_once(budget_s, beside))
 
     def beat(self) -> None:
         """Write that this process is alive."""
         self.ledger.beat(process=self.name, role=self._role)
 
     def close(self) -> None:
-        """Close everything."""
-        if self._clients is not None:
-            clients = self._clients
-            self._runner.run(_close_all(clients))
-        self._runner.close()
-        self._database.shutdown()
-        self._lookout.shutdown()
-        if isinstance(self._books, Clerk):
-            self._books.close()
-        self.ledger.close()
-        stop_traces()
+        """Wait for the calls that are under way, and close everything."""
+        try:
+            self._wait_for(self._close_calls())
+        finally:
+            self._over()
+            self._database.shutdown()
+            self._lookout.shutdown()
+            if isinstance(self._books, Clerk):
+                self._books.close()
+            self.ledger.close()
+            stop_traces()
 
-    async def _drain(self, budget_s: float, beside: Callable[[], Awaitable[None]] | None) -> bool:
+    def _wait_for(self, work: Coroutine[None, None, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    async def _drain_once(
+        self, budget_s: float, beside: Callable[[], Awaitable[None]] | None
+    ) -> bool:
+        if self._drain is None:
+            self._drain = await self._make_drain()
+        async with _running(beside):
+            return await self._drain.run(budget_s=budget_s)
+
+    async def _make_drain(self) -> Drain:
         most = in_flight(self._settings)
         if self._books is None:
             self._books = self._open_books()
         if self._clients is None:
             self._clients = await open_clients(self._settings, in_flight=most)
             collect_seldom()
-        drain = Drain(
+        return Drain(
             ledger=self._books,
             database=self._database,
             lookout=self._lookout,
@@ -148,8 +168,12 @@ class Process:
             watch=self.watch,
             stop=self._stop,
         )
-        async with _running(beside):
-            return await drain.run(budget_s=budget_s)
+
+    async def _close_calls(self) -> None:
+        if self._drain is not None:
+            await self._drain.settle()
+        for client in (self._clients or {}).values():
+            await client.aclose()
 
     def _open_books(self) -> Books:
         if not has_clerk(self._settings):
@@ -169,6 +193,22 @@ async def _running(beside: Callable[[], Awaitable[None]] | None) -> AsyncIterato
                 await task
 
 
-async def _close_all(clients: Mapping[str, MemosClient]) -> None:
-    for client in clients.values():
-        await client.aclose()
+def _loop_in_a_thread() -> tuple[asyncio.AbstractEventLoop, Callable[[], None]]:
+    """Start a loop that goes on between drains; gives it, and what ends it."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def live() -> None:
+        over = asyncio.Event()
+        started.set_result((asyncio.get_running_loop(), over))
+        await over.wait()
+
+    # A daemon: who never closes it shall be able to end.
+    thread = threading.Thread(target=lambda: asyncio.run(live()), name="loop", daemon=True)
+    thread.start()
+    loop, over = started.result()
+
+    def end() -> None:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+
+    return loop, end

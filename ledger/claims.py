@@ -179,7 +179,7 @@ class _Claiming:
         # After a rest one call goes first, and the others when it went well.
         wanted = 1 if row.strikes else min(capacity, most_at_once(row.interval_ns))
         # Whoever takes long to claim has to come earlier, or slots would go by between its claims.
-        ahead = max(AHEAD_NS, self._lead_ns)
+        ahead = usual = max(AHEAD_NS, self._lead_ns)
         if name in self._leeway or row.leeway_until_ns > self._now:
             ahead = max(ahead, LEEWAY_AHEAD_NS)
         if row.next_slot_ns - self._now > ahead:
@@ -237,7 +237,7 @@ class _Claiming:
         self._take(row, work, booking.slots, projects)
         more = sum(map(len, deletions.values())) + sum(map(len, reads.values())) > len(work)
         if more or len(work) == wanted:
-            self._wakes.append(max(self._now, booking.next_slot_ns - ahead))
+            self._wakes.append(max(self._now, booking.next_slot_ns - usual))
 
     def _book(self, row: Row[Any], wanted: int) -> Booking:
         return book(

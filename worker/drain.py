@@ -21,6 +21,7 @@ from ledger import ReadbackPolicy
 from ledger.advance import FEW_CHUNKS
 from ledger.crash_points import reached
 from ledger.errors import DiskError, LedgerError, SchemaError
+from ledger.slots import AHEAD_NS
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import Call, KeptBackError, MemosClient, Outcome
 from worker.appetite import Appetite
@@ -294,15 +295,12 @@ class Drain:
             await asyncio.sleep(_LEAST_NAP_S)
             return
         seconds = _NAP_S
-        if claim is not None:
+        if claim is not None and claim.wake_ns is not None:
             passed_s = (time.monotonic_ns() - claim.mono_ns) / 1e9
+            seconds = claim.wake_ns / 1e9 - passed_s
             if claim.tasks:
-                # Of the account whose work ends first: a slow account must not hold up a fast one.
-                lasts = {task.account: task.slot_ns for task in claim.tasks}
-                last_s = (min(lasts.values()) - claim.now_ns) / 1e9
-                seconds = last_s - passed_s - max(_AHEAD_S, self._lead_s)
-            elif claim.wake_ns is not None:
-                seconds = claim.wake_ns / 1e9 - passed_s
+                # Not yet: what may be claimed a little later comes along with it.
+                seconds += max(0.0, AHEAD_NS / 1e9 - max(_AHEAD_S, self._lead_s))
         await asyncio.sleep(min(_NAP_S, max(_LEAST_NAP_S, seconds)))
 
     # -- call -------------------------------------------------------------------------------------

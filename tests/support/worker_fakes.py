@@ -8,7 +8,7 @@ from typing import Any
 
 from ledger import ReadbackPolicy
 from ledger.errors import LedgerError
-from ledger.slots import book, interval_ns, most_at_once
+from ledger.slots import AHEAD_NS, LEEWAY_AHEAD_NS, book, interval_ns, most_at_once
 from ledger.states import Kind
 from ledger.tasks import Claim, Retry, Settlement, Task, Unsent
 from memos_api import CLOUD, Answer, Call, KeptBackError, Listing, Outcome, Reply, Sight
@@ -126,8 +126,16 @@ class FakeLedger:
         self._promote(now)
         self._claims += 1
         tasks: list[Task] = []
+        wakes = [at for at, _ in self._later]
         for name, due in self._due.items():
             if self._paused_until_ns[name] > now:
+                wakes.append(self._paused_until_ns[name])
+                continue
+            ahead = usual = max(AHEAD_NS, int(lead_s * 1e9))
+            if name in leeway or self._leeway_until_ns[name] > now:
+                ahead = max(ahead, LEEWAY_AHEAD_NS)
+            if self._next_slot_ns[name] - now > ahead:
+                wakes.append(self._next_slot_ns[name] - ahead)
                 continue
             interval = interval_ns(self._rates[name])
             booking = book(
@@ -141,6 +149,8 @@ class FakeLedger:
             )
             self._leeway_until_ns[name] = booking.leeway_until_ns
             self._next_slot_ns[name] = booking.next_slot_ns
+            if len(booking.slots) < len(due):
+                wakes.append(max(now, booking.next_slot_ns - usual))
             tasks += [
                 make_task(
                     claim=str(self._claims),
@@ -158,7 +168,7 @@ class FakeLedger:
             tasks=tuple(tasks),
             now_ns=now,
             mono_ns=now - _OFFSET_NS,
-            wake_ns=self._wake(now),
+            wake_ns=max(0, min(wakes) - now) if wakes else None,
             leeway=leeway,
         )
 
@@ -205,11 +215,6 @@ class FakeLedger:
         self._later = [one for one in self._later if one[0] > now]
         for _, name in ripe:
             self._due[name.split("/")[0]].append(name)
-
-    def _wake(self, now: int) -> int | None:
-        wakes = [at for at, _ in self._later]
-        wakes += [max(now, self._paused_until_ns[name]) for name, due in self._due.items() if due]
-        return max(0, min(wakes) - now) if wakes else None
 
 
 class FakeClient:

@@ -402,8 +402,14 @@ def bulk(tmp_path, monkeypatch):
     path = tmp_path / "bulk.db"
     path.touch()
     database = Database(f"sqlite:///{path}")
-    database.write_bulk(lambda _conn: None)
-    now, slept = [database.turned + 1], []
+    now, slept, taken = [database.turned], [], [0.0]
+    write = database.write
+
+    def write_when_free(work, **given):
+        now[0] += taken[0]
+        return write(work, **given)
+
+    monkeypatch.setattr(database, "write", write_when_free)
 
     class Time:
         @staticmethod
@@ -416,12 +422,14 @@ def bulk(tmp_path, monkeypatch):
             now[0] += seconds
 
     monkeypatch.setattr("ledger.engine.time", Time)
+    database.write_bulk(lambda _conn: None)
 
     def work(_conn):
         now[0] += 0.012
 
-    def hold(*, after, **rest):
+    def hold(*, after, taken_s=0.0, **rest):
         now[0] += after
+        taken[0] = taken_s
         database.write_bulk(work, **rest)
 
     yield hold, slept
@@ -449,6 +457,19 @@ def test_a_long_stream_leaves_the_writer_to_others_for_most_of_the_time(bulk, tm
         written_by_somebody_else(tmp_path)
         hold(after=after, rest=9.0)
     assert slept == [0.1]
+
+
+def test_a_long_stream_rests_up_to_four_times_as_long_where_it_finds_the_writer_taken(
+    bulk, tmp_path
+):
+    hold, slept = bulk
+    for taken_s in (0.0, *[0.02] * 12, *[0.0] * 12):
+        written_by_somebody_else(tmp_path)
+        hold(after=0, rest=9.0, taken_s=taken_s)
+    assert slept[0] == 0.108
+    assert sorted(slept[:12]) == slept[:12]
+    assert 0.42 < slept[12] <= 4 * 0.108
+    assert 0.108 < slept[-1] < 0.13
 
 
 def test_small_requests_do_not_wait_as_long_as_a_stream_would(bulk, tmp_path):

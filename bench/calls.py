@@ -138,8 +138,8 @@ def _rows(
 ) -> dict[str, Any]:
     calls = in_flight(latency_ms)
     alone = raw.measure("server", server, in_flight=_SERVER_CONNECTIONS, seconds=1.0)
-    raws = [raw.measure("httpx", server, in_flight=calls, seconds=2.0)]
-    ours = raw.measure("client", server, in_flight=calls, seconds=2.0)
+    raws = [raw.measure("httpx", server, in_flight=calls, seconds=1.5)]
+    ours = raw.measure("client", server, in_flight=calls, seconds=1.5)
     rows = []
     for kind in kinds:
         for number in processes:
@@ -147,7 +147,7 @@ def _rows(
             for _ in range(_TIMES if (latency_ms, number) == _JUDGED else 1):
                 row = measure_worker(ledgers, kind, server, processes=number, seconds=seconds)
                 # Before and after each, for the machine's speed changes from minute to minute.
-                raws.append(raw.measure("httpx", server, in_flight=calls, seconds=2.0))
+                raws.append(raw.measure("httpx", server, in_flight=calls, seconds=1.5))
                 row["of_raw"] = row["per_s"] / statistics.mean(one["per_s"] for one in raws[-2:])
                 say(f"{latency_ms} ms: {row['who']}: {row['per_s']:,.0f}/s")
                 runs.append(row)
@@ -158,7 +158,7 @@ def _rows(
         for pool in naive.POOLS:
             celery.append(naive.measure(server, pool=pool, seconds=seconds))
             say(f"{latency_ms} ms: {celery[-1]['who']}: {celery[-1]['per_s']:,.0f}/s")
-    loop = official.measure(server, seconds=2.0)
+    loop = official.measure(server, seconds=1.5)
     client = statistics.median(each["per_s"] for each in raws)
     for row in (*celery, loop):
         if "per_s" in row:

@@ -76,6 +76,8 @@ def distance(left: str, right: str, *, most: int) -> int | None:
             if i > 1 and j > 1 and mark == right[j - 2] and left[i - 2] == other:
                 slips = min(slips, above[j - 2] + 1)
             row.append(slips)
+        if min(*row, *before) > most:
+            return None  # and no further letter makes it less
     return row[-1] if row[-1] <= most else None
 
 

@@ -75,10 +75,7 @@ def inside(thread: str, seconds: float) -> dict[str, Any]:
         worker.process.CLERK_FROM_PER_S = math.inf  # type: ignore[misc]  # no setting of anybody's
     process = Process(load_settings(), role="drain", stop=StopFlag())
     process.drain(budget_s=1.0)  # connections, caches, imports
-    ident = threading.get_ident()
-    if thread == "ledger":
-        ident = process._database.submit(threading.get_ident).result()  # noqa: SLF001 - no other way
-    looks = Looks(ident)
+    looks = Looks(next(one for one in threading.enumerate() if one.name.startswith(thread)))
     done = threading.Event()
     looking = threading.Thread(target=_look, args=(looks, done))
     began, cpu = time.monotonic(), time.process_time()
@@ -95,11 +92,12 @@ class Looks:
     """Where one thread was found.
 
     Args:
-        ident: Of the thread.
+        thread: Which.
     """
 
-    def __init__(self, ident: int) -> None:
-        self.ident = ident
+    def __init__(self, thread: threading.Thread) -> None:
+        assert thread.ident is not None
+        self.ident = thread.ident
         self._all = 0
         self._groups: Counter[str] = Counter()
         self._own: Counter[str] = Counter()

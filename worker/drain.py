@@ -166,12 +166,11 @@ class Drain:
         for some in (self._senders, self._calls):
             if some:
                 await asyncio.wait(some)
-        if self._attending is not None:
-            await self._attending
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            self._outbox.close()
-            await writing
+        writing, self._writing = self._writing, None
+        self._outbox.close()
+        for task in (writing, self._attending):
+            if task is not None:
+                await task
 
     def _begin(self) -> asyncio.Task[None]:
         """Have outcomes recorded and stops looked for, if the last run's tasks are over."""

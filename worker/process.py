@@ -145,8 +145,14 @@ class Process:
     ) -> bool:
         if self._drain is None:
             self._drain = await self._make_drain()
-        async with _running(beside):
-            return await self._drain.run(budget_s=budget_s)
+        drain = self._drain
+        try:
+            async with _running(beside):
+                return await drain.run(budget_s=budget_s)
+        except BaseException:
+            # What it knows may be wrong: the next one asks the ledger anew what is stopped, say.
+            self._drain = None
+            raise
 
     async def _make_drain(self) -> Drain:
         most = in_flight(self._settings)

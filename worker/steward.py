@@ -45,7 +45,8 @@ _SAY_AGAIN_S: Final = 60.0
 # do not wait for that: they claim as soon as they hear the bell.
 SILENT_S: Final = 3.0
 ALONE_S: Final = 30.0
-# Between two drains the rate stands still for a fifth of a second.
+# Longer than a task's: with a broker that takes rings and workers that do not answer them, SILENT_S
+# go by between two of its own.
 OWN_DRAIN_S: Final = 120.0
 _log = structlog.get_logger()
 

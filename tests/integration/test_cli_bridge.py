@@ -69,7 +69,7 @@ def test_a_bridge_that_is_killed_is_followed_by_one_that_takes_over_what_it_left
 ):
     """The second runs in here, where it need not wait until what the first had is idle."""
     settings = make_home(tmp_path, redis_url=valkey.url)
-    total = 3_000
+    total = 1_000
     with valkey.client() as redis:
         with redis.pipeline(transaction=False) as some:
             for n in range(total):

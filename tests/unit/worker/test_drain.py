@@ -154,9 +154,9 @@ def test_steady_work_uses_995_of_1000_of_the_limit_however_many_processes_take_t
             time.sleep(0.005)  # the commit
             return found
 
-    ledger = Slow({ONE: rate * 30}, rates={ONE: rate})
+    ledger = Slow({ONE: rate * 12}, rates={ONE: rate})
     client = FakeClient(latency_s=0.2)
-    until = time.monotonic() + 20
+    until = time.monotonic() + 8
 
     async def process():
         drain = make_drain(ledger, {ONE: client}, in_flight=512)
@@ -180,12 +180,12 @@ def test_steady_work_uses_995_of_1000_of_the_limit_however_many_processes_take_t
 @pytest.mark.parametrize("processes", [1, 4])
 def test_accounts_of_any_limit_beside_each_other_use_995_of_1000_of_it(clock, processes):
     rates = {"slow": 0.5, "ten": 10.0, "fifty": 50.0, "fast": 500.0}
-    ledger = FakeLedger({name: int(30 * rate) for name, rate in rates.items()}, rates=rates)
+    ledger = FakeLedger({name: int(12 * rate) for name, rate in rates.items()}, rates=rates)
     clients = {name: FakeClient(latency_s=0.2) for name in rates}
 
     async def main():
         drains = [make_drain(ledger, clients, in_flight=512) for _ in range(processes)]
-        await asyncio.gather(*(drain.run(budget_s=20) for drain in drains))
+        await asyncio.gather(*(drain.run(budget_s=8) for drain in drains))
         await asyncio.gather(*(drain.settle() for drain in drains))
 
     clock.run(main())

@@ -38,8 +38,8 @@ from worker.watching import Watch
 __all__ = ["Drain"]
 
 T = TypeVar("T")
-# How long before its last slot a drain claims again, and how long it sleeps at most: an urgent
-# request that comes in meanwhile is seen after that.
+# How long before an account's next free slot a drain claims again, and how long it sleeps at most:
+# an urgent request that comes in meanwhile is seen after that.
 _AHEAD_S: Final = 0.12
 _NAP_S: Final = 0.25
 # Work farther off than this is the steward's to ring for.

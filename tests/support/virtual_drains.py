@@ -27,7 +27,7 @@ _DEADLINE_S: Final = 1.0
 _NAP_S: Final = 0.25
 _RING_S: Final = 1.0
 _SWEEP_S: Final = 2.0
-_AHEAD_S: Final = 0.12
+_GATHER_S: Final = 0.03
 
 Weather: TypeAlias = Callable[[Task, float], "Answer | None"]
 
@@ -173,10 +173,9 @@ class VirtualDrains:
         self._at(self.now + self._nap_s(claim), lambda: self._turn(worker))
 
     def _nap_s(self, claim: Claim) -> float:
-        if claim.tasks:
-            return max(0.002, min(_NAP_S, claim.tasks[-1].slot_ns / _NS - self.now - _AHEAD_S))
         # A real one ends when nothing is due soon, and the steward rings when something is.
-        return max(0.002, _RING_S if claim.wake_ns is None else claim.wake_ns / _NS)
+        wake_s = _RING_S if claim.wake_ns is None else claim.wake_ns / _NS
+        return max(0.002, min(_NAP_S, wake_s + _GATHER_S) if claim.tasks else wake_s)
 
     def _depart(self, worker: int, task: Task) -> None:
         halted = self._world.ledger.halts()

@@ -14,6 +14,7 @@ from tests.support.bells import (
     run_to_the_end,
     settle,
     wait_for_drains,
+    wait_for_quiet,
 )
 from tests.support.fault_proxy import Mode
 from tests.support.stack import Stack, until
@@ -60,6 +61,7 @@ def test_a_connection_on_which_nothing_comes_any_more_holds_no_work_up(stack, fa
     worker = stack.start_worker()
     run_to_the_end(stack, seed=1)
     before = celery(worker)
+    wait_for_quiet(stack)
     stack.proxies["redis"].set(Mode.BLACK_HOLE)
     order(stack, seed=2, chunks=RATE * 24)
     began = time.monotonic()

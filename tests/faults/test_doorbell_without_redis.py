@@ -14,6 +14,7 @@ from tests.support.bells import (
     run_to_the_end,
     settle,
     wait_for_drains,
+    wait_for_quiet,
 )
 from tests.support.stack import Stack, until
 from worker.app import DRAIN_S
@@ -119,6 +120,7 @@ def test_a_full_redis_ends_no_worker_and_is_told_of(stack, fault_report):
     worker = stack.start_worker()
     run_to_the_end(stack, seed=5)
     before = celery(worker)
+    wait_for_quiet(stack)
     with stack.valkey.client() as client:
         client.lpush(QUEUE, "garbage")  # taking something out works in any case
         client.config_set("maxmemory", 1)

@@ -18,6 +18,7 @@ __all__ = [
     "run_to_the_end",
     "settle",
     "wait_for_drains",
+    "wait_for_quiet",
     "warnings_of",
 ]
 
@@ -45,6 +46,17 @@ def run_to_the_end(stack: Stack, *, seed: int, chunks: int = 2) -> Sequence[str]
     ring_now(stack)
     stack.wait_for_end(seconds=LONG_S)
     return seeded.memory_ids
+
+
+def wait_for_quiet(stack: Stack) -> None:
+    """Wait until no child drains: one that still does takes up the next order without a ring."""
+    with stack.valkey.client() as client:
+        # A ring is acknowledged when its drain is over.
+        until(
+            lambda: not client.exists(QUEUE, "unacked"),
+            seconds=LONG_S,
+            why="all rings to be acknowledged",
+        )
 
 
 def settle(

@@ -38,7 +38,7 @@ _ROWS_AT_ONCE: Final = 100_000
 # Seconds of calls beside those that are counted: the first ones, and while the import begins.
 _BESIDE_S: Final = 4.0
 _LATENCY_MS: Final = 20
-_STARTS: Final = 3
+_STARTS: Final = 2
 # The size that the numbers to reach are about: a disk may be slow for a second.
 JUDGED: Final = 1_000_000
 _TIMES: Final = 3

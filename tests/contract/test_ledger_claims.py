@@ -142,6 +142,19 @@ def test_a_claim_tells_when_the_next_one_makes_sense(world):
     assert world.claim().tasks
 
 
+@pytest.mark.parametrize("lead_s", [0.01, 0.35])
+def test_a_claim_that_leaves_work_tells_when_the_next_slots_are_near_enough(world, lead_s):
+    fill(world, 200)
+    claim = world.claim(lead_s=lead_s)
+    *_, before, last = (task.slot_ns for task in claim.tasks)
+    next_free_s = (2 * last - before - world.clock.ns) / SECOND
+    assert claim.wake_ns == pytest.approx((next_free_s - max(0.15, lead_s)) * SECOND, abs=100)
+    world.clock.tick(claim.wake_ns / SECOND - 0.001)
+    assert world.claim(lead_s=lead_s).tasks == ()
+    world.clock.tick(0.002)
+    assert world.claim(lead_s=lead_s).tasks
+
+
 def test_a_retry_is_due_at_its_time_and_the_claim_before_says_when(world):
     fill(world, 1)
     world.record(settled(world.claim_one(), Retry(delay_s=5.0, burn=True)))

@@ -199,6 +199,18 @@ def test_accounts_of_any_limit_beside_each_other_use_995_of_1000_of_it(clock, pr
         assert share == pytest.approx(0.995, abs=0.0001), name
 
 
+def test_accounts_whose_slots_come_a_little_later_are_claimed_for_together(clock, run):
+    rates = {f"of {rate}": float(rate) for rate in range(10, 21)}
+    ledger = FakeLedger({name: int(9 * rate) for name, rate in rates.items()}, rates=rates)
+    clients = {name: FakeClient() for name in rates}
+
+    run(make_drain(ledger, clients), budget_s=8)
+
+    calls = sum(len(client.departures) for client in clients.values())
+    assert calls > 8 * sum(rates.values()) * 0.95
+    assert len(ledger.leeways) < calls / 5  # one for each two calls, if it did not wait for others
+
+
 def test_a_stop_between_two_runs_keeps_back_what_has_not_departed(clock):
     stop, write_end = StopFlag.make()
     ledger, client = one_account(10_000, rate=100), FakeClient(latency_s=0.2)

@@ -164,12 +164,13 @@ def _unordered(evidence: Evidence) -> set[str]:
         may_go |= targets
         if order.kind is not Kind.MEMORIES:
             purged |= {(Kind.MEMORIES.value, one) for one in targets}
+    expected = ordered | purged
     named = {
         f"{call.kind} {one}"
         for call in evidence.calls
         if call.endpoint == "delete"
         for one in call.ids
-        if (call.kind, one) not in ordered | purged
+        if (call.kind, one) not in expected
     }
     seeded = {one for ids in evidence.seeded.values() for one in ids}
     return named | (seeded - evidence.left - may_go)

@@ -40,7 +40,7 @@ _BESIDE_S: Final = 4.0
 _LATENCY_MS: Final = 20
 _STARTS: Final = 2
 # The size that the numbers to reach are about: a disk may be slow for a second.
-JUDGED: Final = 1_000_000
+_JUDGED: Final = 1_000_000
 _TIMES: Final = 3
 # A start differs by as much from the next one, so less than this share of it tells nothing.
 _LEAST: Final = 0.2
@@ -202,7 +202,7 @@ def run(
     for kind in kinds:
         start_s = min(measure(ledgers, kind, 1, form)["seconds"] for _ in range(_STARTS))
         for count in sizes:
-            times = _TIMES if count == JUDGED else 1
+            times = _TIMES if count == _JUDGED else 1
             row = _median([measure(ledgers, kind, count, form) for _ in range(times)])
             row |= {"start_s": start_s}
             took_s = row["seconds"] - start_s

@@ -272,7 +272,7 @@ def test_of_two_transactions_that_lock_each_other_out_both_are_done(url):
             thread.start()
         for thread in threads:
             thread.join()
-        assert next(tries) >= 3  # one of them ran again
+        assert next(tries) in (3, 4)  # one of them ran again, or both did
         rows = database.read(lambda conn: conn.execute(text("SELECT token FROM lease")).all())
         assert [row.token for row in rows] == [2, 2]
 

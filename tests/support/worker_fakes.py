@@ -73,6 +73,7 @@ class FakeLedger:
         record_faults: So many of the next records fail.
         postpone_faults: So many of the next moves of a slot fail.
         late_ns: How late claimed slots are when the drain gets them.
+        claim_s: How long the commit of a claim takes.
         leeways: Accounts that each claim asked leeway for.
         batches: Sizes of what was recorded together.
     """
@@ -97,6 +98,7 @@ class FakeLedger:
         self.record_faults = 0
         self.postpone_faults = 0
         self.late_ns = 0
+        self.claim_s = 0.0
         self.leeways: list[frozenset[str]] = []
         self._leeway_until_ns: dict[str, int] = defaultdict(int)
 
@@ -164,6 +166,7 @@ class FakeLedger:
             ]
         self._leased |= {task.ids[0] for task in tasks}
         tasks.sort(key=lambda task: task.slot_ns)
+        time.sleep(self.claim_s)
         return Claim(
             tasks=tuple(tasks),
             now_ns=now,

@@ -41,6 +41,20 @@ def run(clock):
     return lambda drain, *, budget_s=5.0: clock.run(settled(drain, budget_s))
 
 
+class Stalling(FakeClient):
+    """Holds up the loop at some of its calls, by their number, as a busy machine does."""
+
+    def __init__(self, at, *, seconds):
+        super().__init__()
+        self._at = at
+        self._seconds = seconds
+
+    async def send(self, call, *, leaves):
+        if len(self.departures) in self._at:
+            time.sleep(self._seconds)  # noqa: ASYNC251 - this is what it is for
+        return await super().send(call, leaves=leaves)
+
+
 def unsent(ledger):
     return [s.reason for s in ledger.recorded if isinstance(s.move, Unsent)]
 
@@ -148,13 +162,8 @@ def test_the_rate_does_not_stand_still_between_two_runs(clock):
 def test_steady_work_uses_995_of_1000_of_the_limit_however_many_processes_take_turns(
     clock, rate, processes
 ):
-    class Slow(FakeLedger):
-        def claim(self, **rest):
-            found = super().claim(**rest)
-            time.sleep(0.005)  # the commit
-            return found
-
-    ledger = Slow({ONE: rate * 12}, rates={ONE: rate})
+    ledger = one_account(rate * 12, rate=rate)
+    ledger.claim_s = 0.005
     client = FakeClient(latency_s=0.2)
     until = time.monotonic() + 8
 
@@ -199,7 +208,7 @@ def test_accounts_of_any_limit_beside_each_other_use_995_of_1000_of_it(clock, pr
         assert share == pytest.approx(0.995, abs=0.0001), name
 
 
-def test_accounts_whose_slots_come_a_little_later_are_claimed_for_together(clock, run):
+def test_accounts_whose_slots_come_a_little_later_are_claimed_for_together(run):
     rates = {f"of {rate}": float(rate) for rate in range(10, 21)}
     ledger = FakeLedger({name: int(9 * rate) for name, rate in rates.items()}, rates=rates)
     clients = {name: FakeClient() for name in rates}
@@ -231,13 +240,7 @@ def test_a_stop_between_two_runs_keeps_back_what_has_not_departed(clock):
 
 
 def test_what_is_owed_between_two_runs_is_paid_although_no_other_one_comes(clock):
-    class Late(FakeClient):
-        async def send(self, call, *, leaves):
-            if len(self.departures) == 50:
-                time.sleep(0.017)  # noqa: ASYNC251 - holds up the loop, as a busy machine does
-            return await super().send(call, leaves=leaves)
-
-    ledger, client = one_account(10_000, rate=100), Late()
+    ledger, client = one_account(10_000, rate=100), Stalling({50}, seconds=0.017)
     drain = make_drain(ledger, {ONE: client})
 
     async def main():
@@ -280,13 +283,8 @@ def test_a_slot_that_was_missed_by_far_is_not_used(run):
 
 
 def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met(run):
-    class Slow(FakeLedger):
-        def claim(self, **rest):
-            found = super().claim(**rest)
-            time.sleep(0.15)  # the commit
-            return found
-
-    ledger = Slow({ONE: 5}, rates={ONE: 100})
+    ledger = one_account(5, rate=100)
+    ledger.claim_s = 0.15
 
     run(make_drain(ledger, {ONE: FakeClient()}), budget_s=5)
 
@@ -294,13 +292,8 @@ def test_a_ledger_whose_claims_take_long_is_led_by_more_and_its_slots_are_met(ru
 
 
 def test_a_drain_whose_claims_take_long_comes_early_enough_for_its_slots_to_follow_on(run):
-    class Slow(FakeLedger):
-        def claim(self, **rest):
-            found = super().claim(**rest)
-            time.sleep(0.1)  # the commit
-            return found
-
-    ledger, client = Slow({ONE: 400}, rates={ONE: 200}), FakeClient()
+    ledger, client = one_account(400, rate=200), FakeClient()
+    ledger.claim_s = 0.1
 
     run(make_drain(ledger, {ONE: client}), budget_s=2)
 
@@ -311,20 +304,13 @@ def test_a_drain_whose_claims_take_long_comes_early_enough_for_its_slots_to_foll
 
 
 def test_a_call_that_departs_late_has_the_next_slot_moved_by_what_it_was_late(run):
-    class Blocking(FakeClient):
-        async def send(self, call, *, leaves):
-            if len(self.departures) == 10:
-                time.sleep(0.017)  # noqa: ASYNC251 - holds up the loop, as a busy machine does
-            return await super().send(call, leaves=leaves)
-
-    ledger, client = one_account(60, rate=100), Blocking()
+    ledger, client = one_account(60, rate=100), Stalling({10}, seconds=0.017)
 
     run(make_drain(ledger, {ONE: client}))
 
     owed_ms = sum(ns for _, ns in ledger.postponed) / 1e6
-    assert owed_ms == pytest.approx(
-        17 - 5 - 3, abs=1
-    )  # it comes 5 ms early, and 3 are within the slack
+    # It comes 5 ms early, and 3 are within the slack.
+    assert owed_ms == pytest.approx(17 - 5 - 3, abs=1)
     assert len(ledger.done) == 60
 
 
@@ -350,13 +336,8 @@ def test_what_holds_a_call_up_between_the_look_at_the_clock_and_its_first_byte_i
 def test_no_window_of_a_second_has_more_departures_than_the_limit_although_the_loop_stalls(run):
     rate = 100
 
-    class Stalling(FakeClient):
-        async def send(self, call, *, leaves):
-            if len(self.departures) in (20, 23, 60, 95, 101):
-                time.sleep(0.019)  # noqa: ASYNC251 - as above
-            return await super().send(call, leaves=leaves)
-
-    ledger, client = one_account(260, rate=rate), Stalling()
+    ledger = one_account(260, rate=rate)
+    client = Stalling({20, 23, 60, 95, 101}, seconds=0.019)
 
     run(make_drain(ledger, {ONE: client}))
 
@@ -398,13 +379,7 @@ def test_a_process_slower_than_its_slots_takes_leeway_and_keeps_it(run):
 def test_no_second_holds_more_than_the_limit_although_calls_with_leeway_are_late(run):
     rate = 100
 
-    class Stalling(FakeClient):
-        async def send(self, call, *, leaves):
-            if len(self.departures) in (20, 28, 60, 95, 101, 130):
-                time.sleep(0.07)  # noqa: ASYNC251 - as above
-            return await super().send(call, leaves=leaves)
-
-    client = Stalling()
+    client = Stalling({20, 28, 60, 95, 101, 130}, seconds=0.07)
 
     class Ledger(FakeLedger):
         def claim(self, **rest):
